@@ -1,0 +1,129 @@
+"""Elementary functions that are safe in float32, and a sort-free shuffle."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+# exp(-69.07755), the least probability whose reciprocal may still be summed over
+# a batch in float32.
+_LEAST_PROBABILITY = 1e-30
+
+
+@jax.custom_jvp
+def log1mexp(log_p: chex.Array) -> chex.Array:
+    """log(1 - p) from log p, for log p <= 0, elementwise.
+
+    Accurate to float32 rounding for log p down to -inf and up to -1e-30; closer to
+    zero the result stays at log(1e-30) = -69.08, so that an impossible event has
+    a finite log-probability and a finite gradient.
+
+    Args:
+      log_p: log-probabilities, any shape.
+
+    Returns:
+      log(1 - p), same shape.
+    """
+    return jnp.log(jnp.maximum(-jnp.expm1(log_p), _LEAST_PROBABILITY))
+
+
+@log1mexp.defjvp
+def _log1mexp_jvp(primals, tangents):
+    (log_p,), (tangent,) = primals, tangents
+    complement = jnp.maximum(-jnp.expm1(log_p), _LEAST_PROBABILITY)
+    return jnp.log(complement), (1.0 - 1.0 / complement) * tangent
+
+
+def _log1p_of_unit(x: chex.Array) -> chex.Array:
+    """log(1 + x) for x in [0, 1], to float32 rounding.
+
+    As 2 artanh(x / (2 + x)), by its Taylor series up to the 15th power: the argument
+    is at most 1/3. XLA's log1p holds for every x and takes three times as long on a
+    CPU.
+    """
+    t = x / (2.0 + x)
+    square = t * t
+    series = jnp.float32(1 / 15)
+    for power in (13, 11, 9, 7, 5, 3, 1):
+        series = series * square + 1 / power
+    return 2.0 * t * series
+
+
+@jax.custom_jvp
+def log_sigmoid(logit: chex.Array) -> chex.Array:
+    """log(1 / (1 + exp(-logit))), elementwise; infinite logits are fine.
+
+    The same function as `jax.nn.log_sigmoid`, in less than half the time on a CPU.
+
+    Args:
+      logit: any shape.
+
+    Returns:
+      Log-probabilities, same shape.
+    """
+    return jnp.minimum(logit, 0.0) - _log1p_of_unit(jnp.exp(-jnp.abs(logit)))
+
+
+@log_sigmoid.defjvp
+def _log_sigmoid_jvp(primals, tangents):
+    (logit,), (tangent,) = primals, tangents
+    return log_sigmoid(logit), tangent / (1.0 + jnp.exp(logit))
+
+
+def _mix(x: chex.Array) -> chex.Array:
+    """A 32-bit integer hash, of which the high 16 bits are returned."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x >> 16
+
+
+def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
+    """A pseudo-random permutation of range(size), without sorting.
+
+    A Feistel network whose halves have sides ceil(sqrt(size)), walked on where it
+    leaves the range: a bijection that every index evaluates on its own. Sorting
+    random numbers, as `jax.random.permutation` does, takes a fifth of a noisy-OR
+    training epoch on a CPU.
+
+    Source: Mitchell, Stokes, Frank and Holmes, "Bandwidth-Optimal Random Shuffling
+    for GPUs", 2021, sections 3 and 4; Black and Rogaway, "Ciphers with Arbitrary
+    Finite Domains", 2002, section 5.
+
+    Args:
+      key: random key.
+      size: how many indices, from 1 to 2**30.
+      rounds: pairs of Feistel rounds.
+
+    Returns:
+      [size] int32.
+
+    Raises:
+      ValueError: if size is out of range.
+    """
+    if not 1 <= size <= 2**30:
+        raise ValueError(f"expected a size from 1 to 2**30, got {size}")
+    side = jnp.uint32(math.isqrt(size - 1) + 1)
+    round_keys = jax.random.bits(key, (rounds, 2))
+
+    def add(half, other, round_key):
+        # (hash * side) >> 16 is uniform on range(side), for sides up to 2**15.
+        half = half + ((_mix(other ^ round_key) * side) >> 16)
+        return jnp.where(half >= side, half - side, half)
+
+    def encrypt(index):
+        left, right = index // side, index % side
+        for left_key, right_key in round_keys:
+            left = add(left, right, left_key)
+            right = add(right, left, right_key)
+        return left * side + right
+
+    def outside(index):
+        return index >= size
+
+    index = jax.lax.while_loop(
+        lambda index: outside(index).any(),
+        lambda index: jnp.where(outside(index), encrypt(index), index),
+        encrypt(jnp.arange(size, dtype=jnp.uint32)),
+    )
+    return index.astype(jnp.int32)

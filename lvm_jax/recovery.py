@@ -1,0 +1,103 @@
+"""Match learned latents to true ones, filter them, count what was recovered.
+
+Arrays in, records out; everything works under jit and vmap. A model says what a
+cost, an unused latent and a duplicate are; nothing here knows which model it is.
+"""
+
+import chex
+import jax.numpy as jnp
+import optax
+
+from lvm_jax.types import Recovery
+
+# The cost of a pair that must not match. Finite, since the assignment adds costs.
+FORBIDDEN = 1000.0
+
+
+def assign(cost: chex.Array, allowed: chex.Array, threshold: float) -> chex.Array:
+    """Minimum-cost assignment of truths to latents, cut at a threshold.
+
+    Args:
+      cost: [T, K]. Cost of each pair; entries above 1000 or not finite count as
+        1000.
+      allowed: [K] bool. Latents that may match.
+      threshold: the largest cost that counts as a match.
+
+    Returns:
+      [T] int32. The latent assigned to each truth, -1 where there is none or where
+      its cost is above the threshold.
+    """
+    num_truths, num_latents = cost.shape
+    cost = jnp.where(allowed & jnp.isfinite(cost), cost, FORBIDDEN)
+    # A spare column for each truth: any assignment that uses one can be turned into
+    # one of the same cost that does not, and the algorithm needs fewer rounds.
+    spare = jnp.full((num_truths, num_truths), FORBIDDEN)
+    cost = jnp.concatenate([jnp.minimum(cost, FORBIDDEN), spare], axis=1)
+    truths, latents = optax.assignment.hungarian_algorithm(cost)
+    latents = jnp.zeros(num_truths, jnp.int32).at[truths].set(latents)
+    is_match = cost[jnp.arange(num_truths), latents] <= threshold
+    return jnp.where(is_match & (latents < num_latents), latents, -1)
+
+
+def find_duplicates(
+    distance: chex.Array, weight: chex.Array, alive: chex.Array, threshold: float
+) -> chex.Array:
+    """Latents that repeat a weightier one, itself a duplicate or not.
+
+    Args:
+      distance: [K, K]. Distance of each pair.
+      weight: [K]. A latent can only repeat one of higher weight, or one of equal
+        weight and lower index.
+      alive: [K] bool. Other latents neither repeat nor are repeated.
+      threshold: the largest distance of a duplicate.
+
+    Returns:
+      [K] bool.
+    """
+    index = jnp.arange(weight.size)
+    outranks = (weight[:, None] > weight) | (
+        (weight[:, None] == weight) & (index[:, None] < index)
+    )
+    repeats = outranks & (distance <= threshold) & alive[:, None]
+    return repeats.any(axis=0) & alive
+
+
+def recover(
+    cost: chex.Array,
+    *,
+    live: chex.Array,
+    used: chex.Array,
+    distance: chex.Array,
+    weight: chex.Array,
+    match_threshold: float,
+    duplicate_threshold: float,
+) -> Recovery:
+    """Matches truths before and after the filter for unused and duplicate latents.
+
+    Args:
+      cost: [T, K]. Matching cost of each truth and latent.
+      live: [K]. Nonzero for the latents of the run, zero for padding.
+      used: [K] bool. Latents that the model makes use of.
+      distance: [K, K]. Distance of each pair of latents.
+      weight: [K]. Which of two close latents to keep: the larger.
+      match_threshold: the largest cost of a match.
+      duplicate_threshold: the largest distance of a duplicate.
+
+    Returns:
+      Recovery.
+    """
+    is_live = live > 0
+    survives = is_live & used
+    duplicate = find_duplicates(distance, weight, survives, duplicate_threshold)
+    kept = survives & ~duplicate
+    matched = assign(cost, is_live, match_threshold)
+    matched_kept = assign(cost, kept, match_threshold)
+    return Recovery(
+        matched=matched,
+        kept=kept,
+        discarded=is_live & ~used,
+        duplicate=duplicate,
+        num_recovered=(matched >= 0).sum(),
+        num_kept=kept.sum(),
+        num_recovered_after_filter=(matched_kept >= 0).sum(),
+    )

@@ -1,0 +1,408 @@
+"""Seeds x levels on one axis of runs, trained in compiled chunks of epochs.
+
+The sweep knows runs, levels, data, keys and devices, and no model. Levels of similar
+width share a group, padded to the widest; all groups train in one compiled call,
+each vmapped over its runs and sharded over the devices.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lvm_jax.numerics import permutation
+from lvm_jax.types import Learner, Level, Recovery
+
+# The largest ratio of a group's width to a level's in it.
+_MAX_PADDING = 1.3
+_AXIS = "runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """What is trained and how it is cut into compiled calls.
+
+    Attributes:
+      levels: numbers of latents.
+      seeds: one run for each, at each level.
+      batch_size: B, samples of one step.
+      epochs_per_call: epochs of one compiled call. It changes when results are
+        seen, never what they are.
+      snapshot_every: the model of every so many epochs is a candidate to be kept,
+        100 in the study.
+    """
+
+    levels: tuple[Level, ...]
+    seeds: tuple[int, ...]
+    batch_size: int = 20
+    epochs_per_call: int = 10
+    snapshot_every: int = 100
+
+    def __post_init__(self):
+        """Checks every field.
+
+        Raises:
+          ValueError: if a field is out of range.
+        """
+        for name in ("levels", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"expected {name} without repeats, got {values}")
+        for level in self.levels:
+            if min(jax.tree.leaves(level)) < 1:
+                raise ValueError(f"expected levels of at least 1, got {level}")
+        for name in ("batch_size", "epochs_per_call", "snapshot_every"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"expected {name} of at least 1, got {value}")
+
+
+class Group(NamedTuple):
+    """Runs that share a width.
+
+    Attributes:
+      width: the number of latents that the group's runs are padded to.
+      levels: [R]. Level of each run.
+      seeds: [R]. Seed of each run.
+    """
+
+    width: Level
+    levels: tuple[Level, ...]
+    seeds: tuple[int, ...]
+
+
+class Run(NamedTuple):
+    """One run of a sweep, or with a leading axis all runs of a group.
+
+    Attributes:
+      key: the run's random key, from its seed and level.
+      live: [K] mask of the latents of its level.
+      state: the learner's.
+      objective: [] the last epoch's held-out objective.
+      kept: the learner's `params` of the best snapshot by held-out objective.
+      kept_objective: [] held-out objective of `kept`, -inf before there is one.
+      kept_epoch: [] epoch of `kept`, 0 before there is one.
+      diverged: [] bool. Whether an objective has not been finite.
+    """
+
+    key: chex.PRNGKey
+    live: Any
+    state: Any
+    objective: chex.Array
+    kept: Any
+    kept_objective: chex.Array
+    kept_epoch: chex.Array
+    diverged: chex.Array
+
+
+class Record(NamedTuple):
+    """What is known of a run after an epoch; with leading axes, of runs and epochs.
+
+    Attributes:
+      train: the steps' metrics, averaged over the epoch.
+      held_out: the evaluation's metrics.
+      recovery: scalars of the run's Recovery; its arrays are left out.
+      diverged: [] bool.
+    """
+
+    train: dict[str, chex.Array]
+    held_out: dict[str, chex.Array]
+    recovery: dict[str, chex.Array]
+    diverged: chex.Array
+
+
+class Keys(NamedTuple):
+    """Independent random keys of a run, one for each use."""
+
+    init: chex.PRNGKey
+    order: chex.PRNGKey
+    step: chex.PRNGKey
+    evaluate: chex.PRNGKey
+
+
+def run_key(seed: int, level: Level) -> chex.PRNGKey:
+    """The random key of a run: it depends on its seed and level alone."""
+    return functools.reduce(
+        jax.random.fold_in, jax.tree.leaves(level), jax.random.key(seed)
+    )
+
+
+def plan(levels: Sequence[Level], seeds: Sequence[int]) -> tuple[Group, ...]:
+    """Puts levels of similar width together, widest last.
+
+    Args:
+      levels: distinct levels.
+      seeds: distinct seeds.
+
+    Returns:
+      Groups whose runs together are all pairs of a level and a seed.
+    """
+
+    def size(level):
+        return math.prod(jax.tree.leaves(level))
+
+    def widest(members):
+        return jax.tree.map(lambda *sizes: max(sizes), *members)
+
+    groups = [[level] for level in sorted(levels, key=size)[:1]]
+    for level in sorted(levels, key=size)[1:]:
+        wider = widest([*groups[-1], level])
+        if size(wider) <= _MAX_PADDING * min(map(size, groups[-1])):
+            groups[-1].append(level)
+        else:
+            groups.append([level])
+    return tuple(
+        Group(
+            widest(members),
+            tuple(level for level in members for _ in seeds),
+            tuple(seeds) * len(members),
+        )
+        for members in groups
+    )
+
+
+def _live_mask(level: Level, width: Level) -> Any:
+    return jax.tree.map(
+        lambda n, w: (np.arange(w) < n).astype(np.float32), level, width
+    )
+
+
+def _init_run(learner: Learner, key: chex.PRNGKey, live: Any) -> Run:
+    state = learner.init(Keys(*jax.random.split(key, 4)).init, live)
+    return Run(
+        key=key,
+        live=live,
+        state=state,
+        objective=jnp.float32(-jnp.inf),
+        kept=state.params,
+        kept_objective=jnp.float32(-jnp.inf),
+        kept_epoch=jnp.int32(0),
+        diverged=jnp.bool_(False),
+    )
+
+
+def _train_epoch(
+    learner: Learner,
+    recover: Callable[[Any, Any], Recovery],
+    config: SweepConfig,
+    train: Any,
+    held_out: Any,
+    run: Run,
+    epoch: chex.Array,
+) -> tuple[Run, Record]:
+    """One epoch of one run; epochs count from 1."""
+    keys = Keys(*jax.random.split(run.key, 4))
+    num_samples = jax.tree.leaves(train)[0].shape[0]
+    num_steps = num_samples // config.batch_size
+    order = permutation(jax.random.fold_in(keys.order, epoch), num_samples)
+    batches = order[: num_steps * config.batch_size].reshape(num_steps, -1)
+    epoch_key = jax.random.fold_in(keys.step, epoch)
+    step_keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        epoch_key, jnp.arange(num_steps)
+    )
+
+    def step(state, inputs):
+        key, indices = inputs
+        batch = jax.tree.map(lambda data: data[indices], train)
+        return learner.step(key, state, run.live, batch)
+
+    state, infos = jax.lax.scan(step, run.state, (step_keys, batches))
+    evaluate_key = jax.random.fold_in(keys.evaluate, epoch)
+    info = learner.evaluate(evaluate_key, state, run.live, held_out)
+    is_finite = jnp.isfinite(info.objective) & jnp.isfinite(infos.objective).all()
+    run = run._replace(
+        state=state, objective=info.objective, diverged=run.diverged | ~is_finite
+    )
+    run = _keep_if_better(run, epoch, epoch % config.snapshot_every == 0)
+    recovery = recover(state.params, run.live)
+    scalars = {
+        name: jnp.where(run.diverged, 0, value)
+        for name, value in recovery._asdict().items()
+        if value.ndim == 0
+    }
+    train_metrics = jax.tree.map(lambda metric: metric.mean(), infos.metrics)
+    return run, Record(train_metrics, info.metrics, scalars, run.diverged)
+
+
+def _keep_if_better(run: Run, epoch: chex.Array, is_candidate: chex.Array) -> Run:
+    """Keeps the run's parameters if they are the best candidate so far."""
+    is_better = is_candidate & ~run.diverged & (run.objective > run.kept_objective)
+
+    def choose(new, old):
+        return jnp.where(is_better, new, old)
+
+    return run._replace(
+        kept=jax.tree.map(choose, run.state.params, run.kept),
+        kept_objective=choose(run.objective, run.kept_objective),
+        kept_epoch=choose(epoch, run.kept_epoch),
+    )
+
+
+@jax.jit
+def finish(runs: tuple[Run, ...], epoch: chex.Array) -> tuple[Run, ...]:
+    """Makes the last epoch, which may be between snapshots, a candidate too.
+
+    Args:
+      runs: a stacked Run for each group.
+      epoch: the epoch that they have reached.
+
+    Returns:
+      The runs with the models that they keep.
+    """
+    keep = jax.vmap(functools.partial(_keep_if_better, is_candidate=True), (0, None))
+    return tuple(keep(group, epoch) for group in runs)
+
+
+class Sweep:
+    """A sweep of one learner over seeds and levels.
+
+    Holds only what is static: the state of the runs goes in and comes out.
+
+    Attributes:
+      config: what is trained.
+      groups: the plan.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        recover: Callable[[Any, Any], Recovery],
+        config: SweepConfig,
+        *,
+        train: Any,
+        held_out: Any,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Plans the sweep and puts its data on the devices.
+
+        Args:
+          learner: the algorithm.
+          recover: (params, live) -> Recovery, under jit and vmap. It looks at the
+            truth, and nothing that is learned or kept depends on it.
+          config: what is trained.
+          train: tree of arrays [N, ...] to learn from.
+          held_out: tree of arrays [N', ...] to evaluate on.
+          devices: devices to spread the runs over, all if None.
+
+        Raises:
+          ValueError: if a batch is larger than the training data.
+        """
+        num_samples = jax.tree.leaves(train)[0].shape[0]
+        if config.batch_size > num_samples:
+            raise ValueError(
+                f"expected a batch of at most {num_samples}, the number of training "
+                f"samples, got {config.batch_size}"
+            )
+        self.config = config
+        self.groups = plan(config.levels, config.seeds)
+        self._learner = learner
+        self._mesh = Mesh(np.array(devices or jax.devices()), (_AXIS,))
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self._data = jax.device_put((train, held_out), everywhere)
+        self._chunk = jax.jit(
+            jax.shard_map(
+                functools.partial(_train_chunk, learner, recover, config),
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), PartitionSpec(_AXIS), PartitionSpec()),
+                out_specs=PartitionSpec(_AXIS),
+                check_vma=False,
+            ),
+            donate_argnums=1,
+        )
+
+    def init(self) -> tuple[Run, ...]:
+        """The runs before the first epoch, a stacked Run for each group.
+
+        A group is filled up to a multiple of the number of devices with repeats of
+        its last run.
+        """
+        return tuple(self._init_group(group) for group in self.groups)
+
+    def _init_group(self, group: Group) -> Run:
+        num_spare = -len(group.seeds) % self._mesh.size
+        runs = list(zip(group.seeds, group.levels, strict=True))
+        runs += runs[-1:] * num_spare
+        keys = jnp.stack([run_key(seed, level) for seed, level in runs])
+        masks = [_live_mask(level, group.width) for _, level in runs]
+        live = jax.tree.map(lambda *mask: np.stack(mask), *masks)
+        init = jax.vmap(functools.partial(_init_run, self._learner))
+        sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
+        return jax.jit(init, out_shardings=sharding)(keys, live)
+
+    def train(
+        self, runs: tuple[Run, ...], start: int, stop: int
+    ) -> Iterator[tuple[int, tuple[Run, ...], tuple[Record, ...]]]:
+        """Trains from after epoch `start` to `stop`, a compiled call at a time.
+
+        Args:
+          runs: from `init`, or from an earlier call. They are consumed.
+          start: the epoch that they have reached.
+          stop: the epoch to reach.
+
+        Yields:
+          (epoch, runs, records): the epoch reached, the runs, and a Record for each
+          group, of host arrays [R, E] over its runs and the call's epochs.
+        """
+        while start < stop:
+            count = min(self.config.epochs_per_call, stop - start)
+            runs, records = self._chunk(
+                self._data, runs, (jnp.int32(start), jnp.int32(count))
+            )
+            start += count
+            yield (
+                start,
+                runs,
+                tuple(
+                    jax.tree.map(
+                        lambda value, n=len(group.seeds): np.asarray(value)[:n, :count],
+                        record,
+                    )
+                    for group, record in zip(self.groups, records, strict=True)
+                ),
+            )
+
+
+def _train_chunk(
+    learner: Learner,
+    recover: Callable[[Any, Any], Recovery],
+    config: SweepConfig,
+    data: tuple[Any, Any],
+    groups: tuple[Run, ...],
+    span: tuple[chex.Array, chex.Array],
+) -> tuple[tuple[Run, ...], tuple[Record, ...]]:
+    """Trains every group of a device. The number of epochs is a traced value, so that
+    one compiled program serves calls of any length up to `epochs_per_call`.
+    """
+    start, count = span
+    epoch_of_run = functools.partial(_train_epoch, learner, recover, config, *data)
+
+    def train_group(runs):
+        def train_epoch(index, carry):
+            runs, records = carry
+            epoch = start + index + 1
+            runs, record = jax.vmap(epoch_of_run, (0, None))(runs, epoch)
+            records = jax.tree.map(
+                lambda all_epochs, value: all_epochs.at[:, index].set(value),
+                records,
+                record,
+            )
+            return runs, records
+
+        _, record = jax.eval_shape(jax.vmap(epoch_of_run, (0, None)), runs, start)
+        records = jax.tree.map(
+            lambda value: jnp.zeros(
+                (value.shape[0], config.epochs_per_call), value.dtype
+            ),
+            record,
+        )
+        return jax.lax.fori_loop(0, count, train_epoch, (runs, records))
+
+    trained = [train_group(runs) for runs in groups]
+    return tuple(runs for runs, _ in trained), tuple(records for _, records in trained)
