@@ -118,6 +118,25 @@ class Record(NamedTuple):
     diverged: chex.Array
 
 
+class Kept(NamedTuple):
+    """The models that the runs of a level keep, as host arrays.
+
+    Attributes:
+      params: the learner's `params`, a leading axis of runs on every leaf.
+      live: [R, K] mask of the latents of the level.
+      objective: [R]. Held-out objective of the models.
+      epoch: [R] int. Epochs that they were learned for, 0 if a run diverged before
+        there was a model to keep.
+      diverged: [R] bool.
+    """
+
+    params: Any
+    live: Any
+    objective: np.ndarray
+    epoch: np.ndarray
+    diverged: np.ndarray
+
+
 class Keys(NamedTuple):
     """Independent random keys of a run, one for each use."""
 
@@ -245,21 +264,6 @@ def _keep_if_better(run: Run, epoch: chex.Array, is_candidate: chex.Array) -> Ru
     )
 
 
-@jax.jit
-def finish(runs: tuple[Run, ...], epoch: chex.Array) -> tuple[Run, ...]:
-    """Makes the last epoch, which may be between snapshots, a candidate too.
-
-    Args:
-      runs: a stacked Run for each group.
-      epoch: the epoch that they have reached.
-
-    Returns:
-      The runs with the models that they keep.
-    """
-    keep = jax.vmap(functools.partial(_keep_if_better, is_candidate=True), (0, None))
-    return tuple(keep(group, epoch) for group in runs)
-
-
 class Sweep:
     """A sweep of one learner over seeds and levels.
 
@@ -356,17 +360,50 @@ class Sweep:
                 self._data, runs, (jnp.int32(start), jnp.int32(count))
             )
             start += count
-            yield (
-                start,
-                runs,
-                tuple(
-                    jax.tree.map(
-                        lambda value, n=len(group.seeds): np.asarray(value)[:n, :count],
-                        record,
-                    )
-                    for group, record in zip(self.groups, records, strict=True)
-                ),
-            )
+            yield start, runs, self._to_host(records, count)
+
+    def kept(self, runs: tuple[Run, ...], epoch: int) -> dict[Level, Kept]:
+        """What every run keeps when training ends: its best candidate.
+
+        The last epoch, which may lie between two snapshots, is a candidate too.
+
+        Args:
+          runs: a stacked Run for each group.
+          epoch: the epoch that they have reached.
+
+        Returns:
+          The models of each level, by seed as the config lists them.
+        """
+        keep = jax.vmap(
+            functools.partial(_keep_if_better, is_candidate=True), (0, None)
+        )
+        kept = {}
+        for group, run in zip(self.groups, runs, strict=True):
+            run = jax.device_get(jax.jit(keep)(run, epoch))
+            for start in range(0, len(group.seeds), len(self.config.seeds)):
+                own = slice(start, start + len(self.config.seeds))
+                kept[group.levels[start]] = jax.tree.map(
+                    lambda leaf, own=own: leaf[own],
+                    Kept(
+                        run.kept,
+                        run.live,
+                        run.kept_objective,
+                        run.kept_epoch,
+                        run.diverged,
+                    ),
+                )
+        return {level: kept[level] for level in self.config.levels}
+
+    def _to_host(self, records: tuple[Record, ...], count: int) -> tuple[Record, ...]:
+        """Records without spare runs and without epochs that were not trained."""
+        return tuple(
+            jax.tree.map(lambda a: np.asarray(a)[:num_runs, :count], record)
+            for record, num_runs in zip(records, map(_num_runs, self.groups))
+        )
+
+
+def _num_runs(group: Group) -> int:
+    return len(group.seeds)
 
 
 def _train_chunk(

@@ -1,0 +1,1 @@
+"""True models and samplers, and the reader of the published release."""

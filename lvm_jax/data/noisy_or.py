@@ -51,7 +51,7 @@ def unif(prior: float | None = None) -> NoisyOr:
     Args:
       prior: one for all latents; None for the published draw from U(0.1, 0.3).
     """
-    random = np.random.RandomState(1)  # noqa: NPY002 (the published stream)
+    random = np.random.RandomState(1)
     masks = [random.binomial(1, 0.25, (16, 16)) for _ in range(NUM_LATENTS)]
     priors, failures = [], []
     for mask in masks:

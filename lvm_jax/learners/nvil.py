@@ -131,7 +131,7 @@ def _update_baseline(baseline: Baseline, elbo: chex.Array) -> Baseline:
 
 
 def pack(samples: chex.Array) -> chex.Array:
-    """Binary samples [..., D] as [..., ceil(D / 32)] words, which are fast to gather."""
+    """Binary samples [..., D] as [..., ceil(D / 32)] words: less to gather."""
     spare = [(0, 0)] * (samples.ndim - 1) + [(0, -samples.shape[-1] % _WORD)]
     bits = jnp.pad(jnp.asarray(samples, jnp.uint32), spare)
     bits = bits.reshape(*bits.shape[:-1], -1, _WORD)
@@ -161,18 +161,19 @@ def score_function_loss(
     return -(log_joint + jax.lax.stop_gradient(signal) * log_q).mean()
 
 
+def mask(params: Params, live: chex.Array) -> Params:
+    """The networks in which the latents that are not live are never on."""
+    return Params(noisy_or.mask(params.model, live), recognition.mask(params.q, live))
+
+
 def _draw(
-    key: chex.PRNGKey,
-    params: Params,
-    x: chex.Array,
-    x_centred: chex.Array,
-    live: chex.Array,
+    key: chex.PRNGKey, params: Params, x: chex.Array, x_centred: chex.Array
 ) -> tuple[chex.Array, chex.Array]:
     """log P(x, h) and log q(h | x), [B] each, of a draw h from q(h | x)."""
     q_logits = recognition.logits(params.q, x_centred)
-    h = jax.lax.stop_gradient(recognition.sample(key, q_logits, live))
-    log_joint = noisy_or.log_joint(params.model, x, h, live)
-    return log_joint, recognition.log_prob(q_logits, h, live)
+    h = jax.lax.stop_gradient(recognition.sample(key, q_logits))
+    log_joint = noisy_or.log_joint(params.model, x, h)
+    return log_joint, recognition.log_prob(q_logits, h)
 
 
 def nvil(mean: chex.Array, config: NvilConfig | None = None) -> Learner:
@@ -210,7 +211,7 @@ def nvil(mean: chex.Array, config: NvilConfig | None = None) -> Learner:
     def loss(params, critic, key, baseline, live, x):
         """The score-function loss plus the critic's; also what the step carries on."""
         x_centred = x - mean
-        log_joint, log_q = _draw(key, params, x, x_centred, live)
+        log_joint, log_q = _draw(key, mask(params, live), x, x_centred)
         elbo = jax.lax.stop_gradient(log_joint - log_q)
         baseline = _update_baseline(baseline, elbo)
         scale = jnp.sqrt(jnp.maximum(1.0, baseline.variance))
@@ -249,7 +250,7 @@ def nvil(mean: chex.Array, config: NvilConfig | None = None) -> Learner:
 
     def evaluate(key, state, live, data):
         x = unpack(data, num_observed)
-        log_joint, log_q = _draw(key, state.params, x, x - mean, live)
+        log_joint, log_q = _draw(key, mask(state.params, live), x, x - mean)
         elbo = (log_joint - log_q).mean()
         return Info(elbo, {"elbo": elbo})
 

@@ -99,6 +99,20 @@ def init(key: chex.PRNGKey, num_latents: int, num_observed: int) -> NoisyOr:
     )
 
 
+def mask(params: NoisyOr, live: chex.Array) -> NoisyOr:
+    """The network in which the latents that are not live are never on.
+
+    Args:
+      params: NoisyOr with K latents.
+      live: [K]. Zero for padding latents.
+
+    Returns:
+      NoisyOr of the same shapes, with the same P(x, h) as without those latents.
+    """
+    logits = jnp.where(live > 0, params.prior_logits, -jnp.inf)
+    return params._replace(prior_logits=logits)
+
+
 def sample(
     key: chex.PRNGKey, params: NoisyOr, num_samples: int
 ) -> tuple[chex.Array, chex.Array]:
@@ -132,7 +146,7 @@ def log_likelihood_given_latents(
     Args:
       params: NoisyOr with K latents and D observed variables.
       x: [..., D] zeros and ones.
-      h: [..., K] zeros and ones, of the same leading shape.
+      h: [..., K] zeros and ones; its leading shape and that of x broadcast.
 
     Returns:
       [...] log-probabilities.
@@ -143,41 +157,32 @@ def log_likelihood_given_latents(
     return jnp.where(x > 0, log1mexp(log_off), log_off) @ jnp.ones(x.shape[-1])
 
 
-def log_prior(
-    params: NoisyOr, h: chex.Array, live: chex.Array | None = None
-) -> chex.Array:
+def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
     """log P(h) in nats.
 
     Args:
       params: NoisyOr with K latents.
       h: [..., K] zeros and ones.
-      live: [K]. Zero for padding latents, which do not count; None if there are
-        none.
 
     Returns:
       [...] log-probabilities.
     """
     logits = params.prior_logits
-    terms = jnp.where(h > 0, log_sigmoid(logits), log_sigmoid(-logits))
-    return terms.sum(-1) if live is None else terms @ live
+    return log_sigmoid(jnp.where(h > 0, logits, -logits)) @ jnp.ones(h.shape[-1])
 
 
-def log_joint(
-    params: NoisyOr, x: chex.Array, h: chex.Array, live: chex.Array | None = None
-) -> chex.Array:
+def log_joint(params: NoisyOr, x: chex.Array, h: chex.Array) -> chex.Array:
     """log P(x, h) in nats.
 
     Args:
       params: NoisyOr with K latents and D observed variables.
       x: [..., D] zeros and ones.
-      h: [..., K] zeros and ones, of the same leading shape; zero where not live.
-      live: [K]. Zero for padding latents, which do not count; None if there are
-        none.
+      h: [..., K] zeros and ones; its leading shape and that of x broadcast.
 
     Returns:
       [...] log-probabilities.
     """
-    return log_prior(params, h, live) + log_likelihood_given_latents(params, x, h)
+    return log_prior(params, h) + log_likelihood_given_latents(params, x, h)
 
 
 def _states(start: chex.Array, num_states: int, num_latents: int) -> chex.Array:

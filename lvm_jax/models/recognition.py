@@ -58,42 +58,49 @@ def logits(params: Recognition, x_centred: chex.Array) -> chex.Array:
       x_centred: [..., D]. Samples minus the training mean.
 
     Returns:
-      [..., K] logits.
+      [..., K] logits; where one is -inf, the latent is never on.
     """
     return jnp.einsum("...d,kd->...k", x_centred, params.weight) + params.bias
 
 
-def sample(key: chex.PRNGKey, q_logits: chex.Array, live: chex.Array) -> chex.Array:
+def mask(params: Recognition, live: chex.Array) -> Recognition:
+    """The network in which the latents that are not live are never on.
+
+    Args:
+      params: Recognition with K latents.
+      live: [K]. Zero for padding latents.
+
+    Returns:
+      Recognition of the same shapes.
+    """
+    return params._replace(bias=jnp.where(live > 0, params.bias, -jnp.inf))
+
+
+def sample(key: chex.PRNGKey, q_logits: chex.Array) -> chex.Array:
     """Draws h from q; the draws of a latent do not depend on how many others follow.
 
     Args:
       key: random key.
       q_logits: [B, K] logits.
-      live: [K]. Latents with a zero stay off.
 
     Returns:
       [B, K] float zeros and ones.
     """
     uniform = jax.random.uniform(key, q_logits.shape[::-1]).T
-    return jnp.where(uniform < jax.nn.sigmoid(q_logits), live, 0.0)
+    return (uniform < jax.nn.sigmoid(q_logits)).astype(jnp.float32)
 
 
-def log_prob(
-    q_logits: chex.Array, h: chex.Array, live: chex.Array | None = None
-) -> chex.Array:
+def log_prob(q_logits: chex.Array, h: chex.Array) -> chex.Array:
     """log q(h | x) in nats.
 
     Args:
       q_logits: [..., K] logits.
       h: [..., K] zeros and ones.
-      live: [K]. Zero for padding latents, which do not count; None if there are
-        none.
 
     Returns:
       [...] log-probabilities.
     """
-    terms = log_sigmoid(jnp.where(h > 0, q_logits, -q_logits))
-    return terms.sum(-1) if live is None else terms @ live
+    return log_sigmoid(jnp.where(h > 0, q_logits, -q_logits)) @ jnp.ones(h.shape[-1])
 
 
 def importance_weighted_bound(

@@ -1,0 +1,1 @@
+"""Overparameterized latent-variable models: what is recovered?"""

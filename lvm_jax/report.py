@@ -1,0 +1,386 @@
+"""Tables and figures from saved results only; nothing here trains or samples.
+
+Every function takes rows as `lvm_jax.results` reads them, or arrays, and knows no
+model.
+"""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+from lvm_jax.results import Row
+from lvm_jax.types import Recovery
+
+_CONFIDENCE = 0.95
+_STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+}
+
+
+class Interval(NamedTuple):
+    """An estimate and its 95% interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def format(self, digits: int, scale: float = 1.0) -> str:
+        """The estimate with the interval in brackets."""
+        value, low, high = (f"{scale * number:.{digits}f}" for number in self)
+        return f"{value} [{low}, {high}]"
+
+
+class LevelSummary(NamedTuple):
+    """Recovery of all runs of a level, by the models that they kept.
+
+    Attributes:
+      level: as in tables.
+      num_runs: all runs; a diverged one counts as having recovered nothing.
+      num_diverged: runs whose objective ceased to be finite.
+      recovered: mean number of truths recovered.
+      full: share of runs that recovered all truths.
+      recovered_after_filter: mean number of truths recovered by the survivors.
+      exact_after_filter: share of runs whose survivors are the truths, one each.
+      measures: mean of each measure over the runs that did not diverge.
+      bounds: the measures that are lower bounds at this level.
+    """
+
+    level: str
+    num_runs: int
+    num_diverged: int
+    recovered: Interval
+    full: Interval
+    recovered_after_filter: Interval
+    exact_after_filter: Interval
+    measures: dict[str, Interval]
+    bounds: frozenset[str]
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """A mean with Student's t interval; without one below two values."""
+    mean = float(np.mean(values)) if len(values) else math.nan
+    if len(values) < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = stats.sem(values) * stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)
+    return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(count: int, total: int) -> Interval:
+    """A share with Wilson's score interval."""
+    result = stats.binomtest(count, total)
+    low, high = result.proportion_ci(_CONFIDENCE, method="wilson")
+    return Interval(count / total, low, high)
+
+
+def group_by_level(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each level, in the order of their first row."""
+    levels = {}
+    for row in rows:
+        levels.setdefault(str(row["level"]), []).append(row)
+    return levels
+
+
+def _is_bound(rows: Sequence[Row], measure: str) -> bool:
+    return any(row.get(f"{measure}_is_bound", False) for row in rows)
+
+
+def summarise(
+    kept: Sequence[Row], num_truths: int, measures: Sequence[str]
+) -> list[LevelSummary]:
+    """Summarises the kept models of each level.
+
+    Args:
+      kept: a row for each run.
+      num_truths: how many true latents there are.
+      measures: columns to average. Where a column `<measure>_is_bound` is true,
+        the measure is a lower bound.
+
+    Returns:
+      A summary for each level.
+    """
+
+    def summary(level, rows):
+        def column(name):
+            return [row[name] for row in rows]
+
+        num_full = sum(count == num_truths for count in column("num_recovered"))
+        num_exact = sum(
+            row["num_kept"] == row["num_recovered_after_filter"] == num_truths
+            for row in rows
+        )
+        good = [row for row in rows if not row["diverged"]]
+        return LevelSummary(
+            level=level,
+            num_runs=len(rows),
+            num_diverged=len(rows) - len(good),
+            recovered=mean_interval(column("num_recovered")),
+            full=share_interval(num_full, len(rows)),
+            recovered_after_filter=mean_interval(column("num_recovered_after_filter")),
+            exact_after_filter=share_interval(num_exact, len(rows)),
+            measures={
+                name: mean_interval([row[name] for row in good]) for name in measures
+            },
+            bounds=frozenset(name for name in measures if _is_bound(rows, name)),
+        )
+
+    return [summary(level, rows) for level, rows in group_by_level(kept).items()]
+
+
+def format_table(
+    summaries: Sequence[LevelSummary], num_truths: int, headers: dict[str, str]
+) -> str:
+    """A table for the terminal: a row for each level, 95% intervals in brackets.
+
+    Args:
+      summaries: of each level.
+      num_truths: how many true latents there are.
+      headers: heading of each measure; others are left out.
+    """
+    table = [
+        [
+            "level",
+            "runs",
+            "diverged",
+            f"recovered of {num_truths}",
+            "full recovery, %",
+            "recovered, filtered",
+            "exact, filtered, %",
+            *headers.values(),
+        ]
+    ]
+    for row in summaries:
+        table.append(
+            [
+                row.level,
+                str(row.num_runs),
+                str(row.num_diverged),
+                row.recovered.format(2),
+                row.full.format(0, 100),
+                row.recovered_after_filter.format(2),
+                row.exact_after_filter.format(0, 100),
+                *(
+                    ("at least " if name in row.bounds else "")
+                    + row.measures[name].format(2)
+                    for name in headers
+                ),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        for cells in table
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _save(figure: plt.Figure, path: pathlib.Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _error_bars(axes, positions, intervals, **style):
+    estimates = np.array([interval.estimate for interval in intervals])
+    spread = np.abs(np.array([interval[1:] for interval in intervals]).T - estimates)
+    axes.errorbar(positions, estimates, spread, capsize=3, **style)
+
+
+def plot_full_recovery(
+    summaries: Sequence[LevelSummary], path: pathlib.Path, title: str
+) -> None:
+    """Share of runs that recover everything by level, before and after the filter."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(3.6, 2.7))
+        positions = np.arange(len(summaries))
+        for shift, name, label, style in (
+            (-0.06, "full", "all latents", {"marker": "o", "color": "C0"}),
+            (
+                0.06,
+                "exact_after_filter",
+                "filtered, exactly the truth",
+                {"marker": "s", "color": "C1"},
+            ),
+        ):
+            intervals = [getattr(row, name) for row in summaries]
+            _error_bars(axes, positions + shift, intervals, label=label, **style)
+        axes.set_xticks(positions, [row.level for row in summaries])
+        axes.set(
+            xlabel="latent variables learned",
+            ylabel="share of runs",
+            ylim=(-0.02, 1.02),
+            title=title,
+        )
+        axes.legend(loc="best")
+        _save(figure, path)
+
+
+def plot_measure(
+    kept: Sequence[Row],
+    measure: str,
+    path: pathlib.Path,
+    *,
+    label: str,
+    title: str,
+    truth: float | None = None,
+) -> None:
+    """A measure by level: every run as a dot, the mean with its interval.
+
+    Args:
+      kept: a row for each run. A level whose `<measure>_is_bound` is true is drawn
+        with an open marker, as a lower bound.
+      measure: the column.
+      path: of the picture.
+      label: of the axis, with units.
+      title: of the picture.
+      truth: the measure of the true model, drawn as a line.
+    """
+    levels = group_by_level([row for row in kept if not row["diverged"]])
+    bounds = {level for level, rows in levels.items() if _is_bound(rows, measure)}
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(3.6, 2.7))
+        for position, (level, rows) in enumerate(levels.items()):
+            values = [row[measure] for row in rows]
+            spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0]
+            axes.plot(position + np.array(spread), values, ".", color="0.7", ms=3)
+            face = "white" if level in bounds else "C0"
+            _error_bars(
+                axes,
+                [position],
+                [mean_interval(values)],
+                marker="o",
+                color="C0",
+                mfc=face,
+                zorder=3,
+            )
+        if truth is not None:
+            axes.axhline(truth, color="C3", lw=1, ls="--", label="true model")
+        if bounds:
+            axes.plot([], [], "o", color="C0", mfc="white", label="lower bound")
+        axes.set_xticks(range(len(levels)), list(levels))
+        axes.set(xlabel="latent variables learned", ylabel=label, title=title)
+        if truth is not None or bounds:
+            axes.legend(loc="best")
+        _save(figure, path)
+
+
+def plot_recovered_by_epoch(
+    history: Sequence[Row], num_truths: int, path: pathlib.Path, title: str
+) -> None:
+    """Mean number of truths recovered over epochs, a line and a band per level."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(3.6, 2.7))
+        for level, rows in group_by_level(history).items():
+            epochs = sorted({row["epoch"] for row in rows})
+            counts = {epoch: [] for epoch in epochs}
+            for row in rows:
+                counts[row["epoch"]].append(row["num_recovered"])
+            intervals = np.array([mean_interval(counts[epoch]) for epoch in epochs])
+            (line,) = axes.plot(epochs, intervals[:, 0], label=level)
+            axes.fill_between(
+                epochs, *intervals[:, 1:].T, alpha=0.2, lw=0, color=line.get_color()
+            )
+        axes.axhline(num_truths, color="0.4", lw=0.8, ls="--")
+        axes.set(
+            xlabel="epoch",
+            ylabel=f"truths recovered, of {num_truths}",
+            ylim=(0, num_truths * 1.04),
+            title=title,
+        )
+        axes.legend(title="latents", loc="lower right")
+        _save(figure, path)
+
+
+def _status(recovery: Recovery, latent: int) -> str:
+    if recovery.discarded[latent]:
+        return "discarded"
+    return "duplicate" if recovery.duplicate[latent] else "unmatched"
+
+
+def plot_pictures(
+    truths: np.ndarray,
+    latents: np.ndarray,
+    recovery: Recovery,
+    path: pathlib.Path,
+    title: str,
+) -> None:
+    """True and learned latents as pictures.
+
+    Each truth stands beside the latent that recovers it; the latents that recover
+    nothing follow, each with what the filter says of it.
+
+    Args:
+      truths: [T, height, width], from 0 to 1.
+      latents: [K, height, width], from 0 to 1.
+      recovery: the match of the two.
+      path: of the picture.
+      title: of the picture.
+    """
+    matched = np.asarray(recovery.matched)
+    rest = sorted(
+        set(range(len(latents))) - set(matched.tolist()),
+        key=lambda latent: (_status(recovery, latent), latent),
+    )
+    pairs = [
+        (truth, f"truth {index + 1}", None if latent < 0 else latents[latent])
+        for index, (truth, latent) in enumerate(zip(truths, matched, strict=True))
+    ]
+    per_row = 4
+    num_pair_rows = -(-len(pairs) // per_row)
+    num_rest_rows = -(-len(rest) // (2 * per_row))
+    num_rows = num_pair_rows + num_rest_rows
+    with plt.rc_context({**_STYLE, "axes.grid": False, "font.size": 7}):
+        figure, grid = plt.subplots(
+            num_rows,
+            2 * per_row,
+            figsize=(6.4, 0.92 * num_rows + 0.35),
+            squeeze=False,
+        )
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for index, (truth, name, learned) in enumerate(pairs):
+            row, column = divmod(index, per_row)
+            _draw(grid[row, 2 * column], truth, name)
+            if learned is None:
+                grid[row, 2 * column + 1].text(
+                    0.5,
+                    0.5,
+                    "not\nrecovered",
+                    ha="center",
+                    va="center",
+                    color="C3",
+                    transform=grid[row, 2 * column + 1].transAxes,
+                )
+            else:
+                _draw(grid[row, 2 * column + 1], learned, "learned")
+        for index, latent in enumerate(rest):
+            row, column = divmod(index, 2 * per_row)
+            axes = grid[num_pair_rows + row, column]
+            _draw(axes, latents[latent], _status(recovery, latent), color="0.45")
+        figure.suptitle(title, fontsize=9)
+        _save(figure, path)
+
+
+def _draw(axes, picture, name, color="black"):
+    axes.set_axis_on()
+    axes.imshow(picture, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(name, color=color, pad=2)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=0.5, color=color)
