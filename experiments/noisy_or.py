@@ -83,6 +83,11 @@ _HEADERS = {
 def _load() -> Dataset:
     if _DATA_DIR.value is not None:
         return release.read_noisy_or_dataset(_DATA_DIR.value, _DATASET.value)
+    if _DATASET.value not in data.NAMES:
+        raise ValueError(
+            f"expected a data set among {', '.join(data.NAMES)}, or --data_dir to read "
+            f"another from, got {_DATASET.value!r}"
+        )
     key = jax.random.key(_DATA_SEED.value)
     return data.make(_DATASET.value, key, _NUM_SAMPLES.value)
 

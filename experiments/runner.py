@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from absl import app, flags
+from absl import app, flags, logging
 
 from lvm_jax import results
 from lvm_jax.results import Row
@@ -144,20 +144,20 @@ def train(
     """
     num_runs = sum(len(group.seeds) for group in sweep.groups)
     print(f"{num_runs} runs; by level: held-out {metric} / truths recovered")
-    runs, rows, reached = sweep.init(), [], 0
+    rows = []
     with tqdm.tqdm(total=_EPOCHS.value, unit="epoch", dynamic_ncols=True) as bar:
         started = time.monotonic()
-        for epoch, runs, records in sweep.train(runs, 0, _EPOCHS.value):
-            rows += results.history_rows(dataset, sweep.groups, records, reached)
+        for chunk in sweep.train(sweep.init(), 0, _EPOCHS.value):
+            num_epochs = chunk.epoch - bar.n
+            rows += results.history_rows(dataset, sweep.groups, chunk.records, bar.n)
             seconds, started = time.monotonic() - started, time.monotonic()
-            rate = num_runs * (epoch - reached) / seconds
-            last = _describe(sweep.groups, records, metric)
+            rate = num_runs * num_epochs / seconds
+            last = _describe(sweep.groups, chunk.records, metric)
             bar.set_postfix_str(f"{rate:.0f} runs x epochs/s, {last}", refresh=False)
-            bar.update(epoch - reached)
-            reached = epoch
+            bar.update(num_epochs)
     names = [results.level_name(level) for level in sweep.config.levels]
     rows.sort(key=lambda row: (names.index(row["level"]), row["seed"], row["epoch"]))
-    return sweep.kept(runs, _EPOCHS.value), rows
+    return sweep.kept(chunk.runs, chunk.epoch), rows
 
 
 def kept_rows(
@@ -210,6 +210,7 @@ def run(main: Callable[[], Any]) -> None:
 
     def guarded(argv):
         del argv  # Unused.
+        logging.set_verbosity(logging.WARNING)
         try:
             main()
         except (ValueError, OSError) as error:

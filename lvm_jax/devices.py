@@ -26,8 +26,7 @@ def configure(num_devices: int = 0) -> list[jax.Device]:
     Raises:
       ValueError: if there are fewer devices.
     """
-    num_cores = len(os.sched_getaffinity(0))
-    jax.config.update("jax_num_cpu_devices", num_devices or num_cores)
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     jax.config.update("jax_default_matmul_precision", "highest")
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(_CACHE))

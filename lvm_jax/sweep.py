@@ -137,6 +137,21 @@ class Kept(NamedTuple):
     diverged: np.ndarray
 
 
+class Chunk(NamedTuple):
+    """What one compiled call has done.
+
+    Attributes:
+      epoch: the epoch reached.
+      runs: a stacked Run for each group; consumed when the next chunk is asked for.
+      records: a Record for each group, of host arrays [R, E] over its runs and the
+        call's epochs.
+    """
+
+    epoch: int
+    runs: tuple[Run, ...]
+    records: tuple[Record, ...]
+
+
 class Keys(NamedTuple):
     """Independent random keys of a run, one for each use."""
 
@@ -308,6 +323,7 @@ class Sweep:
         self.groups = plan(config.levels, config.seeds)
         self._learner = learner
         self._mesh = Mesh(np.array(devices or jax.devices()), (_AXIS,))
+        self._sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train, held_out), everywhere)
         self._chunk = jax.jit(
@@ -337,30 +353,30 @@ class Sweep:
         masks = [_live_mask(level, group.width) for _, level in runs]
         live = jax.tree.map(lambda *mask: np.stack(mask), *masks)
         init = jax.vmap(functools.partial(_init_run, self._learner))
-        sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
-        return jax.jit(init, out_shardings=sharding)(keys, live)
+        return jax.jit(init, out_shardings=self._sharding)(keys, live)
 
-    def train(
-        self, runs: tuple[Run, ...], start: int, stop: int
-    ) -> Iterator[tuple[int, tuple[Run, ...], tuple[Record, ...]]]:
+    def train(self, runs: tuple[Run, ...], start: int, stop: int) -> Iterator[Chunk]:
         """Trains from after epoch `start` to `stop`, a compiled call at a time.
 
         Args:
-          runs: from `init`, or from an earlier call. They are consumed.
+          runs: from `init`, or from an earlier chunk, on devices or as host arrays.
+            They are consumed.
           start: the epoch that they have reached.
           stop: the epoch to reach.
 
         Yields:
-          (epoch, runs, records): the epoch reached, the runs, and a Record for each
-          group, of host arrays [R, E] over its runs and the call's epochs.
+          A Chunk after each compiled call.
         """
-        while start < stop:
-            count = min(self.config.epochs_per_call, stop - start)
-            runs, records = self._chunk(
-                self._data, runs, (jnp.int32(start), jnp.int32(count))
+        runs = jax.device_put(runs, self._sharding)
+        for done in range(start, stop, self.config.epochs_per_call):
+            count = min(self.config.epochs_per_call, stop - done)
+            span = (jnp.int32(done), jnp.int32(count))
+            runs, records = self._chunk(self._data, runs, span)
+            records = tuple(
+                _to_host(record, len(group.seeds), count)
+                for group, record in zip(self.groups, records, strict=True)
             )
-            start += count
-            yield start, runs, self._to_host(records, count)
+            yield Chunk(done + count, runs, records)
 
     def kept(self, runs: tuple[Run, ...], epoch: int) -> dict[Level, Kept]:
         """What every run keeps when training ends: its best candidate.
@@ -379,7 +395,7 @@ class Sweep:
         )
         kept = {}
         for group, run in zip(self.groups, runs, strict=True):
-            run = jax.device_get(jax.jit(keep)(run, epoch))
+            run = jax.device_get(keep(run, epoch))
             for start in range(0, len(group.seeds), len(self.config.seeds)):
                 own = slice(start, start + len(self.config.seeds))
                 kept[group.levels[start]] = jax.tree.map(
@@ -394,16 +410,10 @@ class Sweep:
                 )
         return {level: kept[level] for level in self.config.levels}
 
-    def _to_host(self, records: tuple[Record, ...], count: int) -> tuple[Record, ...]:
-        """Records without spare runs and without epochs that were not trained."""
-        return tuple(
-            jax.tree.map(lambda a: np.asarray(a)[:num_runs, :count], record)
-            for record, num_runs in zip(records, map(_num_runs, self.groups))
-        )
 
-
-def _num_runs(group: Group) -> int:
-    return len(group.seeds)
+def _to_host(record: Record, num_runs: int, num_epochs: int) -> Record:
+    """A record without spare runs and without epochs that were not trained."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_runs, :num_epochs], record)
 
 
 def _train_chunk(

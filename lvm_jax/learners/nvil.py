@@ -224,9 +224,7 @@ def nvil(mean: chex.Array, config: NvilConfig | None = None) -> Learner:
 
     def step(key, state, live, batch):
         if batch.shape[0] < 2:
-            raise ValueError(
-                "expected a batch of at least 2, to have a variance, got 1"
-            )
+            raise ValueError("expected a batch of at least 2 samples, got 1")
         (grads, critic_grads), (baseline, elbo) = jax.grad(
             loss, argnums=(0, 1), has_aux=True
         )(

@@ -20,6 +20,8 @@ from lvm_jax.types import Recovery
 # Enumeration over 2^K latent states is refused above this.
 MAX_ENUMERATED = 20
 _STATES_PER_CHUNK = 4096
+# Stands for -inf, so that a latent that is off times its log failure is 0.
+_LEAST_LOGIT = -1e30
 
 # Recovery as the study defines it: Buhai et al. 2020, section 3.1.
 LEAST_PRIOR = 0.02
@@ -60,7 +62,9 @@ class NoisyOr(NamedTuple):
 def from_probabilities(
     prior: chex.Array, failure: chex.Array, noise: chex.Array
 ) -> NoisyOr:
-    """The network with the given probabilities; 0 and 1 become infinite logits.
+    """The network with the given probabilities.
+
+    A probability of 1 becomes an infinite logit, one of 0 the logit -1e30.
 
     Args:
       prior: [K] probabilities.
@@ -69,11 +73,23 @@ def from_probabilities(
 
     Returns:
       NoisyOr in float32.
+
+    Raises:
+      ValueError: if the shapes do not fit.
     """
-    chex.assert_equal_shape_prefix([prior, failure], 1)
-    return NoisyOr(
-        *(jax.scipy.special.logit(jnp.asarray(p)) for p in (prior, failure, noise))
+    prior, failure, noise = (
+        jnp.asarray(p, jnp.float32) for p in (prior, failure, noise)
     )
+    if failure.shape != prior.shape + noise.shape:
+        raise ValueError(
+            f"expected failures of shape {prior.shape + noise.shape}, as priors and "
+            f"noise have, got {failure.shape}"
+        )
+
+    def logit(p):
+        return jnp.maximum(jax.scipy.special.logit(p), _LEAST_LOGIT)
+
+    return NoisyOr(logit(prior), logit(failure), logit(noise))
 
 
 def init(key: chex.PRNGKey, num_latents: int, num_observed: int) -> NoisyOr:
@@ -200,8 +216,6 @@ def _log_joint_of_states(
     """
     log_off = _log_off(params, states)
     x = x.astype(jnp.float32)
-    # A variable that is surely off adds 0 * -inf unless the logarithm is bounded.
-    log_off = jnp.maximum(log_off, jnp.finfo(jnp.float32).min / log_off.shape[-1])
     given = jnp.matmul(x, log1mexp(log_off).T, precision="highest")
     given += jnp.matmul(1.0 - x, log_off.T, precision="highest")
     return given + log_prior(params, states)

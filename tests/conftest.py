@@ -1,0 +1,27 @@
+"""Two host devices for every test, and the reference data where it is at hand."""
+
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+
+_REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
+
+
+def _reference(name: str) -> pathlib.Path:
+    path = _REFERENCE / name
+    if not path.is_dir():
+        pytest.skip(f"no reference data in {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden() -> pathlib.Path:
+    return _reference("golden")
+
+
+@pytest.fixture(scope="session")
+def release_dir() -> pathlib.Path:
+    return _reference("release")

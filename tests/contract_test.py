@@ -1,0 +1,277 @@
+"""What the sweep asks of a learner, for every learner.
+
+A learner has one row here: how to make it, its data, and levels that share a group.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lvm_jax import sweep
+from lvm_jax.data import noisy_or as noisy_or_data
+from lvm_jax.learners import nvil
+from lvm_jax.models import noisy_or
+from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.types import Learner
+
+_NUM_TRAIN = 500  # 25 steps an epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A learner with its data; `levels` are padded to the last."""
+
+    learner: Learner
+    recover: Callable[..., Any]
+    train: Any
+    held_out: Any
+    levels: tuple[Any, ...]
+
+    def sweep(self, levels, seeds, num_devices=2, **settings) -> Sweep:
+        return Sweep(
+            self.learner,
+            self.recover,
+            SweepConfig(levels=levels, seeds=seeds, **settings),
+            train=self.train,
+            held_out=self.held_out,
+            devices=jax.devices()[:num_devices],
+        )
+
+
+def _nvil() -> Case:
+    dataset = noisy_or_data.make("IMG", jax.random.key(0), _NUM_TRAIN + 100)
+    held_out, train = dataset.samples[:100], dataset.samples[100:]
+    return Case(
+        learner=nvil.nvil(train.mean(0)),
+        recover=lambda params, live: noisy_or.recover(
+            dataset.truth, params.model, live
+        ),
+        train=nvil.pack(train),
+        held_out=nvil.pack(held_out),
+        levels=(8, 10),
+    )
+
+
+_CASES = {"nvil": _nvil}
+
+
+@pytest.fixture(scope="module", params=list(_CASES))
+def case(request) -> Case:
+    return _CASES[request.param]()
+
+
+def _train(sweep_, stop, runs=None, start=0):
+    chunks = list(sweep_.train(sweep_.init() if runs is None else runs, start, stop))
+    records = [
+        jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *parts)
+        for parts in zip(*(chunk.records for chunk in chunks), strict=True)
+    ]
+    return jax.device_get(chunks[-1].runs), records
+
+
+@pytest.fixture(scope="module")
+def mixed(case) -> Sweep:
+    """Two levels in one group and three seeds, on two devices."""
+    sweep_ = case.sweep(case.levels, (0, 1, 2), epochs_per_call=2, snapshot_every=2)
+    assert len(sweep_.groups) == 1
+    return sweep_
+
+
+@pytest.fixture(scope="module")
+def trained(mixed):
+    """Its runs after two epochs, 50 steps, and their records."""
+    (runs,), (records,) = _train(mixed, 2)
+    return runs, records
+
+
+def _leaves(tree):
+    """Arrays, with random keys as their numbers."""
+    return [
+        np.asarray(
+            jax.random.key_data(leaf)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        )
+        for leaf in jax.tree.leaves(tree)
+    ]
+
+
+def _run_of(sweep_, tree, level, seed):
+    (group,) = sweep_.groups
+    index = list(zip(group.levels, group.seeds, strict=True)).index((level, seed))
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def test_everything_is_finite(trained):
+    runs, records = trained
+    assert not runs.diverged.any()
+    for leaf in jax.tree.leaves((runs.state.params, records)):
+        assert np.isfinite(leaf).all()
+
+
+def test_learning_raises_the_held_out_objective(mixed, trained):
+    first = next(mixed.train(mixed.init(), 0, 1)).runs[0].objective
+    assert (trained[0].objective > np.asarray(first)).all()
+
+
+def test_step_is_the_same_without_jit(case):
+    live = np.ones(case.levels[0], np.float32)
+    batch = jax.tree.map(lambda leaf: leaf[:20], case.train)
+    state = case.learner.init(jax.random.key(0), live)
+    compiled, info = jax.jit(case.learner.step)(jax.random.key(1), state, live, batch)
+    with jax.disable_jit():
+        plain, plain_info = case.learner.step(jax.random.key(1), state, live, batch)
+    np.testing.assert_allclose(info.objective, plain_info.objective, rtol=1e-5)
+    for a, b in zip(_leaves(compiled.params), _leaves(plain.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_run_alone_equals_the_run_among_others(case, mixed, trained, which):
+    """The same draws, and the same parameters after 50 steps."""
+    level, seed = case.levels[which], 1
+    alone = case.sweep((level,), (seed,), num_devices=1, epochs_per_call=2)
+    (runs,), (records,) = _train(alone, 2)
+    own, own_record = _run_of(alone, (runs, records), level, seed)
+    other, other_record = _run_of(mixed, trained, level, seed)
+    live = np.asarray(other.live) > 0
+    for a, b in zip(
+        _leaves(own.state.params), _leaves(other.state.params), strict=True
+    ):
+        if b.shape != a.shape:  # a padded latent axis, which comes first
+            b = b[live]
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    for a, b in zip(_leaves(own_record), _leaves(other_record), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_cutting_epochs_into_calls_changes_no_bit(case, mixed):
+    cut = case.sweep(case.levels, (0, 1, 2), epochs_per_call=3, snapshot_every=2)
+    for a, b in zip(_leaves(_train(mixed, 4)), _leaves(_train(cut, 4)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_resuming_from_host_arrays_changes_no_bit(mixed, trained):
+    whole, _ = _train(mixed, 4)
+    resumed, _ = _train(mixed, 4, runs=(trained[0],), start=2)
+    for a, b in zip(_leaves(whole), _leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_seeds_are_independent(case, mixed, trained):
+    one, other = (_run_of(mixed, trained[0], case.levels[0], s) for s in (0, 1))
+    for a, b in zip(
+        _leaves(one.state.params), _leaves(other.state.params), strict=True
+    ):
+        assert (a != b).any()
+
+
+def test_dead_latents_do_not_matter(case, mixed, trained):
+    """Whatever a padded latent's parameters are, nothing else changes."""
+    run = _run_of(mixed, trained[0], case.levels[0], 0)
+    live = np.asarray(run.live)
+    assert 0 < live.sum() < live.size
+
+    def disturb(leaf):
+        # The latent axis, where there is one, is first and as long as the mask.
+        dead = (live == 0).reshape(-1, *[1] * (leaf.ndim - 1))
+        has_latents = leaf.ndim and leaf.shape[0] == live.size
+        return np.where(dead, leaf * 0.5, leaf) if has_latents else leaf
+
+    disturbed = run.state._replace(params=jax.tree.map(disturb, run.state.params))
+    batch = jax.tree.map(lambda leaf: leaf[:20], case.train)
+    step = jax.jit(functools.partial(case.learner.step, jax.random.key(0)))
+    plain, plain_info = step(run.state, run.live, batch)
+    moved, moved_info = step(disturbed, run.live, batch)
+    np.testing.assert_array_equal(plain_info.objective, moved_info.objective)
+    for a, b in zip(_leaves(plain.params), _leaves(moved.params), strict=True):
+        if a.ndim and a.shape[0] == live.size:
+            a, b = a[live > 0], b[live > 0]
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_diverged_run_is_marked_and_its_siblings_go_on(mixed, trained):
+    (runs,) = mixed.init()
+    params = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), runs.state.params)
+    poisoned = runs._replace(state=runs.state._replace(params=params))
+    (runs,), (records,) = _train(mixed, 2, runs=(poisoned,))
+    assert runs.diverged.tolist() == [False, True] + [False] * 4
+    assert records.recovery["num_recovered"][1].tolist() == [0, 0]
+    others = [0, 2, 3, 4, 5]
+    for a, b in zip(_leaves((runs, records)), _leaves(trained), strict=True):
+        np.testing.assert_array_equal(a[others], b[others])
+
+
+def test_kept_model_is_the_best_snapshot_or_the_last(case, mixed):
+    objectives, params = [], []
+    for chunk in mixed.train(mixed.init(), 0, 5):
+        objectives.append(np.asarray(chunk.runs[0].objective))
+        params.append(jax.device_get(chunk.runs[0].state.params))
+    assert len(objectives) == 3  # after 2 and 4 epochs, the snapshots, and 5
+    kept = mixed.kept(chunk.runs, chunk.epoch)
+    best = np.argmax(objectives, axis=0)
+    for index, level in enumerate(case.levels):
+        own = slice(3 * index, 3 * index + 3)
+        np.testing.assert_array_equal(
+            kept[level].objective, np.max(objectives, axis=0)[own]
+        )
+        np.testing.assert_array_equal(kept[level].epoch, np.array([2, 4, 5])[best[own]])
+        for run in range(3):
+            expected = jax.tree.map(
+                lambda leaf, run=run, own=own: leaf[own][run], params[best[own][run]]
+            )
+            actual = jax.tree.map(lambda leaf, run=run: leaf[run], kept[level].params)
+            for a, b in zip(_leaves(actual), _leaves(expected), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_plan_holds_every_run_once_and_pads_little():
+    groups = sweep.plan((8, 64, 9, 10, 16, (3)), (5, 6))
+    pairs = [
+        pair for group in groups for pair in zip(group.levels, group.seeds, strict=True)
+    ]
+    assert sorted(pairs) == sorted(
+        (level, seed) for level in (3, 8, 9, 10, 16, 64) for seed in (5, 6)
+    )
+    assert [group.width for group in groups] == [3, 10, 16, 64]
+
+
+def test_plan_takes_levels_of_several_kinds():
+    (group,) = sweep.plan(((10, 10), (11, 11)), (0,))
+    assert group.width == (11, 11)
+    masks = sweep._live_mask((10, 11), (11, 11))
+    assert [mask.sum() for mask in masks] == [10, 11]
+
+
+def test_runs_of_a_level_and_seed_have_their_own_key():
+    keys = [
+        tuple(jax.random.key_data(sweep.run_key(seed, level)).tolist())
+        for seed in (0, 1, 8, 16)
+        for level in (1, 8, 16, (8, 16), (16, 8))
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"levels": (0,)}, "levels of at least 1, got 0"),
+        ({"levels": ()}, "levels without repeats"),
+        ({"seeds": (1, 1)}, "seeds without repeats"),
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+    ],
+)
+def test_config_refuses_what_makes_no_sense(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SweepConfig(**{"levels": (1,), "seeds": (0,), **settings})
+
+
+def test_a_batch_larger_than_the_data_is_refused(case):
+    with pytest.raises(ValueError, match="at most 500, the number of training"):
+        case.sweep(case.levels, (0,), batch_size=501)

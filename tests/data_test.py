@@ -1,0 +1,195 @@
+"""Data sets of the study, made and read."""
+
+import jax
+import numpy as np
+import pytest
+
+from lvm_jax.data import noisy_or as data
+from lvm_jax.data import release
+from lvm_jax.models import noisy_or
+
+
+def _marginals(params):
+    """P(x_d = 1) = 1 - l_d prod_k (1 - p_k + p_k f_kd)."""
+    prior, failure, noise = map(
+        np.float64, (params.prior, params.failure, params.noise)
+    )
+    return 1 - params.noise * np.prod(1 - prior[:, None] * (1 - failure), axis=0)
+
+
+def test_img_is_the_published_truth(release_dir):
+    published = release.read_noisy_or_dataset(release_dir, "IMG")
+    for made, read in zip(data.img(), published.truth, strict=True):
+        np.testing.assert_array_equal(made, read)
+
+
+@pytest.mark.parametrize("name", ["IMG", "CON8", "PLNT"])
+def test_published_samples_come_from_the_published_truth(release_dir, name):
+    dataset = release.read_noisy_or_dataset(release_dir, name)
+    expected = _marginals(dataset.truth)
+    deviation = np.sqrt(expected * (1 - expected) / len(dataset.samples))
+    z = (dataset.samples.mean(0) - expected) / deviation
+    # One sample of many for all variables: a latent's frequency moves its pixels.
+    assert np.abs(z).max() < 5
+
+
+@pytest.mark.parametrize("name", ["IMG", "UNIF", "CON8", "CON24"])
+def test_samples_have_the_marginals_of_the_truth(name):
+    dataset = data.make(name, jax.random.key(1), 20_000)
+    assert dataset.samples.shape == (20_000, 64) and dataset.samples.dtype == bool
+    expected = _marginals(dataset.truth)
+    deviation = np.sqrt(expected * (1 - expected) / 20_000)
+    assert (np.abs(dataset.samples.mean(0) - expected) < 5 * deviation).all()
+
+
+def test_samples_depend_on_the_key_and_on_nothing_else():
+    one, same, other = (
+        np.asarray(data.make("IMG", jax.random.key(k), 50).samples) for k in (0, 0, 1)
+    )
+    assert (one == same).all() and (one != other).any()
+
+
+def test_unif_is_the_published_draw():
+    """The masks come first, 256 numbers each, and only 64 of each are used."""
+    random = np.random.RandomState(1)
+    masks = [random.binomial(1, 0.25, (16, 16)).ravel()[:64] for _ in range(8)]
+    truth = data.unif()
+    np.testing.assert_array_equal(np.asarray(truth.failure) < 1, masks)
+    for k in range(8):
+        draws = random.uniform(0.1, 0.3), random.uniform(0.80, 0.95, 64)
+        np.testing.assert_allclose(truth.prior[k], draws[0], rtol=1e-6)
+        np.testing.assert_allclose(
+            truth.failure[k][masks[k] == 1], 1 - draws[1][masks[k] == 1], rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("num_children", [8, 24])
+def test_connected_latents_have_their_number_of_children(num_children):
+    truth = data.connected(jax.random.key(0), num_children)
+    np.testing.assert_array_equal((truth.failure < 0.5).sum(1), num_children)
+    np.testing.assert_allclose(truth.failure.min(), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(truth.prior, 1 / 8, rtol=1e-6)
+    assert (truth.failure[0] != truth.failure[1]).any()
+
+
+def test_img_flip_flips_two_columns_in_a_tenth_of_samples():
+    flipped = data.make("IMG-FLIP", jax.random.key(2), 20_000)
+    share = np.asarray(flipped.samples).mean(0)
+    plain = _marginals(flipped.truth)
+    in_column = np.isin(np.arange(64) % 8, [0, 4])
+    expected = np.where(in_column, 0.9 * plain + 0.1 * (1 - plain), plain)
+    np.testing.assert_allclose(share, expected, atol=0.02)
+    # All sixteen flip together: twins, never on together without the flip, are.
+    corners = np.asarray(flipped.samples)[:, in_column]
+    assert (corners.sum(1) > 12).mean() > 0.03
+
+
+def test_img_unif_has_rarer_nuisance_latents():
+    dataset = data.make("IMG-UNIF", jax.random.key(3), 20_000)
+    assert dataset.truth.prior.shape == (8,)
+    nuisance = data.unif(prior=0.05)
+    np.testing.assert_allclose(nuisance.prior, 0.05, rtol=1e-6)
+    off = (1 - _marginals(dataset.truth)) * (1 - _marginals(nuisance)) / 0.999
+    np.testing.assert_allclose(dataset.samples.mean(0), 1 - off, atol=0.02)
+
+
+def test_make_refuses_unknown_names():
+    with pytest.raises(ValueError, match="among IMG, UNIF"):
+        data.make("IMGX", jax.random.key(0))
+
+
+def _write_dataset(root, **contents):
+    files = {
+        "true_params/priors.txt": "2\n0.25\n0.5\n",
+        "true_params/noise.txt": "3\n0.9\n0.9\n0.9\n",
+        "true_params/weights.txt": "\t0.1 \t1.0 \t1.0 \n1.0 0.1 0.2\n",
+        "samples/raw_samples_n2_s0": "0 1 1\n1 0 0\n",
+        **contents,
+    }
+    for name, content in files.items():
+        path = root / "noisyor" / "datasets" / "TINY" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            path.write_bytes(
+                content if isinstance(content, bytes) else content.encode()
+            )
+
+
+def test_reader_reads_what_is_written(tmp_path):
+    _write_dataset(tmp_path)
+    dataset = release.read_noisy_or_dataset(tmp_path, "TINY")
+    np.testing.assert_allclose(dataset.truth.prior, [0.25, 0.5])
+    np.testing.assert_allclose(
+        dataset.truth.failure, [[0.1, 1, 1], [1, 0.1, 0.2]], rtol=1e-6
+    )
+    np.testing.assert_array_equal(dataset.samples, [[0, 1, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("priors.txt", "3\n0.25\n0.5\n", "expected 3 numbers after the first, got 2"),
+        ("priors.txt", "2\n0.25\n1.5\n", "probabilities from 0 to 1, got .* to 1.5"),
+        ("priors.txt", "2\n0.25\nnan\n", "finite numbers in line 3"),
+        ("priors.txt", "2\n0.25\nabc\n", "numbers in line 3, got 'abc'"),
+        ("priors.txt", "", "got an empty file"),
+        ("noise.txt", b"\x80\x04\x95", "a text file, got binary data"),
+        ("weights.txt", "1 1 1\n1 1\n", "3 numbers in each row, got 2 in row 2"),
+        ("weights.txt", "1 1 1\n", "2 rows, as priors.txt has, got 1"),
+    ],
+)
+def test_reader_names_what_is_malformed(tmp_path, name, content, message):
+    _write_dataset(tmp_path, **{f"true_params/{name}": content})
+    with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+        release.read_noisy_or_dataset(tmp_path, "TINY")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0 1 2\n", "samples of 0 and 1, got 2"),
+        ("0 1 1\n0 1\n", "3 numbers in each row, got 2 in row 2"),
+        ("0 1\n", "3 variables, as noise.txt has, got 2"),
+        (None, "a file of samples, got none"),
+    ],
+)
+def test_reader_names_malformed_samples(tmp_path, content, message):
+    _write_dataset(tmp_path, **{"samples/raw_samples_n2_s0": content})
+    with pytest.raises(ValueError, match=message):
+        release.read_noisy_or_dataset(tmp_path, "TINY")
+
+
+def test_reader_names_data_sets_that_are_there(tmp_path):
+    _write_dataset(tmp_path)
+    with pytest.raises(ValueError, match="got only TINY"):
+        release.read_noisy_or_dataset(tmp_path, "HUGE")
+    with pytest.raises(ValueError, match="got no folder"):
+        release.read_noisy_or_dataset(tmp_path / "nowhere", "TINY")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("2\n", "numbers of latent and of observed variables in line 1"),
+        ("2 3\n0.1 0.2\n1 1 1\n", "4 lines after the first, got 2"),
+        ("1 2\n0.1\n1 1 1\n1 1\n", "2 numbers in each row, got 3 in row 1"),
+    ],
+)
+def test_model_reader_names_what_is_malformed(tmp_path, content, message):
+    path = tmp_path / "model_epoch1.dat"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        release.read_noisy_or_model(path)
+
+
+def test_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        release.read_noisy_or_model(tmp_path / "model_epoch1.dat")
+
+
+def test_exact_likelihood_of_published_samples_is_highest_under_the_truth(release_dir):
+    dataset = release.read_noisy_or_dataset(release_dir, "IMG")
+    x = dataset.samples[:500]
+    best = noisy_or.log_likelihood(dataset.truth, x).mean()
+    other = noisy_or.log_likelihood(data.img(prior=0.1), x).mean()
+    assert best > other + 0.5

@@ -1,0 +1,125 @@
+"""Every binary as a process: a small run, and flags that make no sense."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lvm_jax import results
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _run(binary, *args):
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{binary}", *map(str, args)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def noisy_or(tmp_path_factory):
+    """A run on two levels, of which one is too wide to enumerate."""
+    workdir = tmp_path_factory.mktemp("noisy_or") / "run"
+    done = _run(
+        "noisy_or",
+        *("--workdir", workdir, "--levels", "8,24", "--num_seeds", 2, "--seed", 3),
+        *("--epochs", 3, "--epochs_per_call", 2, "--num_samples", 400),
+        *("--held_out", 40),
+    )
+    assert done.returncode == 0, done.stderr
+    return done, workdir
+
+
+def test_noisy_or_prints_a_table_and_progress(noisy_or):
+    done, _ = noisy_or
+    assert "at least" in done.stdout and "held-out log P(x) of the truth" in done.stdout
+    assert "3/3" in done.stderr and "runs x epochs/s" in done.stderr
+
+
+def test_noisy_or_writes_tables(noisy_or):
+    _, workdir = noisy_or
+    history = results.read_rows(workdir / results.HISTORY)
+    assert [(row["level"], row["seed"], row["epoch"]) for row in history] == [
+        (level, seed, epoch)
+        for level in (8, 24)
+        for seed in (3, 4)
+        for epoch in (1, 2, 3)
+    ]
+    assert list(history[0])[:6] == [
+        "dataset",
+        "level",
+        "seed",
+        "epoch",
+        "train_elbo",
+        "held_out_elbo",
+    ]
+    assert set(history[0]) >= {
+        "num_recovered",
+        "num_kept",
+        "num_recovered_after_filter",
+        "diverged",
+    }
+    kept = results.read_rows(workdir / results.KEPT)
+    assert len(kept) == 4
+    assert [row["held_out_log_likelihood_is_bound"] for row in kept] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    for row in kept:
+        assert row["held_out_elbo"] < row["held_out_log_likelihood"] + 0.5
+
+
+def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
+    _, workdir = noisy_or
+    flags = json.loads((workdir / results.FLAGS).read_text())
+    assert flags["levels"] == ["8", "24"] and flags["batch_size"] == 20
+    learned = results.read_arrays(workdir / results.LEARNED)
+    assert learned["24/params/model/failure_logits"].shape == (2, 24, 64)
+    assert np.isfinite(learned["8/params/q/weight"]).all()
+    assert {path.name for path in (workdir / "figures").iterdir()} == {
+        "full_recovery.png",
+        "log_likelihood.png",
+        "recovered_by_epoch.png",
+        "latents.png",
+    }
+
+
+def test_a_workdir_is_not_overwritten(noisy_or):
+    _, workdir = noisy_or
+    before = (workdir / results.HISTORY).read_bytes()
+    done = _run("noisy_or", "--workdir", workdir)
+    assert done.returncode == 2 and "expected a new or empty workdir" in done.stderr
+    assert (workdir / results.HISTORY).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--dataset", "IMGX"], "expected a data set among IMG"),
+        (["--dataset", "PLNT"], "--data_dir"),
+        (["--data_dir", "nowhere"], "got no folder"),
+        (["--levels", "8,0"], "whole numbers of at least 1"),
+        (["--levels", "8,8"], "levels without repeats"),
+        (["--batch_size", "20000"], "expected a batch of at most 9000"),
+        (["--held_out", "10000"], "expected fewer held-out samples"),
+        (["--devices", "999"], "expected at most"),
+        (["--epochs", "many"], "--epochs=many"),
+        (["--q_rate", "-1"], "--q_rate=-1"),
+        (["--bogus", "1"], "bogus"),
+        (["stray"], "expected flags only, got 'stray'"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, args, message):
+    done = _run("noisy_or", "--workdir", tmp_path / "run", *args)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,76 @@
+"""Elementary functions against float64, the shuffle against its definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from lvm_jax import numerics
+
+
+def test_log1mexp_matches_float64():
+    log_p = -np.logspace(-29, 2.5, 2000)
+    expected = np.log(-np.expm1(log_p))
+    actual = jax.jit(numerics.log1mexp)(jnp.float32(log_p))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_log1mexp_derivative_matches_float64():
+    log_p = np.concatenate([-np.logspace(-28, 2, 500), [-1000.0, -np.inf]])
+    expected = -1 / np.expm1(-log_p)
+    actual = jax.vmap(jax.grad(numerics.log1mexp))(jnp.float32(log_p))
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-7)
+
+
+def test_log1mexp_of_certainty_is_finite():
+    value, slope = jax.value_and_grad(numerics.log1mexp)(jnp.float32(0.0))
+    assert np.isclose(value, np.log(1e-30)) and np.isfinite(slope)
+
+
+def test_log_sigmoid_matches_float64():
+    logit = np.linspace(-80, 80, 5001)
+    actual = jax.jit(numerics.log_sigmoid)(jnp.float32(logit))
+    expected = special.log_expit(np.float64(jnp.float32(logit)))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_log_sigmoid_of_infinite_logits():
+    logit = jnp.array([-jnp.inf, jnp.inf])
+    np.testing.assert_array_equal(numerics.log_sigmoid(logit), [-np.inf, 0.0])
+    slope = jax.vmap(jax.grad(numerics.log_sigmoid))(logit)
+    np.testing.assert_array_equal(slope, [1.0, 0.0])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100, 1000, 9000])
+def test_permutation_is_one(size):
+    order = numerics.permutation(jax.random.key(size), size)
+    np.testing.assert_array_equal(np.sort(order), np.arange(size))
+
+
+@pytest.mark.parametrize("size", [6, 13, 50])
+def test_permutation_is_uniform(size):
+    num_draws = 4000
+    keys = jax.random.split(jax.random.key(0), num_draws)
+    orders = np.asarray(jax.vmap(lambda key: numerics.permutation(key, size))(keys))
+    places = np.arange(size) * size + orders
+    gaps = (orders[:, 1:] - orders[:, :-1]) % size - 1
+    for counts, dof in (
+        # Every place holds every index equally often: a doubly stochastic table.
+        (np.bincount(places.ravel(), minlength=size**2), (size - 1) ** 2),
+        # And so does every difference of neighbours.
+        (np.bincount(gaps.ravel(), minlength=size - 1), size - 2),
+    ):
+        statistic = ((counts - counts.mean()) ** 2).sum() / counts.mean()
+        # The neighbours of one draw are not independent: hence a generous bound.
+        assert stats.chi2.sf(statistic / 1.5, dof) > 1e-4
+
+
+def test_permutation_depends_on_its_key():
+    one, other = (numerics.permutation(jax.random.key(k), 9000) for k in (0, 1))
+    assert (np.asarray(one) == np.asarray(other)).mean() < 0.01
+
+
+def test_permutation_refuses_sizes_out_of_range():
+    with pytest.raises(ValueError, match="expected a size"):
+        numerics.permutation(jax.random.key(0), 0)

@@ -1,0 +1,76 @@
+"""Files come back as they were written, whole or not at all."""
+
+import numpy as np
+import pytest
+
+from lvm_jax import results
+from lvm_jax.sweep import Group, Record
+
+
+def test_rows_come_back_with_their_types(tmp_path):
+    rows = [
+        {"name": "IMG", "level": 8, "elbo": -12.25, "diverged": False},
+        {"name": "IMG", "level": "10x10", "elbo": float("nan"), "diverged": True},
+    ]
+    results.write_rows(tmp_path / "rows.csv", rows)
+    back = results.read_rows(tmp_path / "rows.csv")
+    assert back[0] == rows[0]
+    assert np.isnan(back[1].pop("elbo"))
+    assert back[1] == {"name": "IMG", "level": "10x10", "diverged": True}
+
+
+def test_arrays_come_back_by_path(tmp_path):
+    tree = {8: {"prior": np.arange(3.0)}, 16: (np.eye(2),)}
+    results.write_arrays(tmp_path / "a.npz", tree)
+    back = results.read_arrays(tmp_path / "a.npz")
+    assert set(back) == {"8/prior", "16/0"}
+    np.testing.assert_array_equal(back["16/0"], np.eye(2))
+
+
+def test_pickles_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        results.read_arrays(tmp_path / "a.npz")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "rows.csv"
+    results.write_rows(path, [{"a": 1}])
+    with pytest.raises(ValueError, match="fields not in fieldnames"):
+        results.write_rows(path, [{"a": 2}, {"b": 3}])
+    assert results.read_rows(path) == [{"a": 1}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_workdir_with_files_is_refused(tmp_path):
+    assert results.create_workdir(tmp_path / "new" / "run").is_dir()
+    assert results.create_workdir(tmp_path / "new" / "run").is_dir()  # still empty
+    (tmp_path / "new" / "run" / "results.csv").touch()
+    with pytest.raises(ValueError, match="new or empty workdir"):
+        results.create_workdir(tmp_path / "new" / "run")
+    with pytest.raises(ValueError, match="expected a directory"):
+        results.create_workdir(tmp_path / "new" / "run" / "results.csv")
+
+
+def test_history_has_a_row_for_each_run_and_epoch():
+    group = Group(width=9, levels=(8, 8, 9, 9), seeds=(3, 4, 3, 4))
+    values = np.arange(8.0).reshape(4, 2)
+    record = Record(
+        train={"elbo": values},
+        held_out={"elbo": values - 1},
+        recovery={"num_recovered": values.astype(int)},
+        diverged=values > 6,
+    )
+    rows = results.history_rows("IMG", [group], [record], start=10)
+    assert len(rows) == 8
+    assert rows[5] == {
+        "dataset": "IMG",
+        "level": "9",
+        "seed": 3,
+        "epoch": 12,
+        "train_elbo": 5.0,
+        "held_out_elbo": 4.0,
+        "num_recovered": 5,
+        "diverged": False,
+    }
+    assert [row["diverged"] for row in rows] == [False] * 7 + [True]
