@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import runner
+from experiments import cli, runner
 from lvm_jax import devices, report, results
 from lvm_jax.data import noisy_or as data
 from lvm_jax.data import release
@@ -27,7 +27,7 @@ from lvm_jax.results import Row
 from lvm_jax.sweep import Kept, Sweep
 from lvm_jax.types import Dataset, Level, Recovery
 
-_LEVELS = runner.define_levels([8, 16, 32])
+_LEVELS = cli.define_levels([8, 16, 32])
 _DATASET = flags.DEFINE_string(
     "dataset",
     "IMG",
@@ -222,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runner.run(main)
+    cli.run(main)

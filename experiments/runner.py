@@ -1,4 +1,4 @@
-"""What every sweep binary shares: flags, errors in one line, progress, results."""
+"""What every sweep binary shares: its flags, progress and results."""
 
 import pathlib
 import sys
@@ -9,14 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from absl import app, flags, logging
+from absl import flags
 
 from lvm_jax import results
 from lvm_jax.results import Row
 from lvm_jax.sweep import Group, Kept, Record, Sweep, SweepConfig
 from lvm_jax.types import Level, Recovery
-
-_EXIT_USAGE = 2
 
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the first run; the others count on from it.", lower_bound=0
@@ -53,24 +51,6 @@ DEVICES = flags.DEFINE_integer(
     "devices as there are cores.",
     lower_bound=0,
 )
-
-
-def define_levels(default: Sequence[int]) -> flags.FlagHolder:
-    """Defines `--levels` with a binary's own default."""
-    holder = flags.DEFINE_list(
-        "levels",
-        [str(level) for level in default],
-        "Numbers of latent variables to learn, separated by commas.",
-    )
-    flags.register_validator(
-        "levels",
-        lambda levels: (
-            all(level.isascii() and level.isdigit() for level in levels)
-            and all(int(level) > 0 for level in levels)
-        ),
-        message="expected whole numbers of at least 1, separated by commas",
-    )
-    return holder
 
 
 def config(levels: Sequence[str]) -> SweepConfig:
@@ -194,31 +174,3 @@ def kept_rows(
                 }
             )
     return rows
-
-
-def run(main: Callable[[], Any]) -> None:
-    """Runs a binary. A bad flag or bad input ends it with one line and status 2."""
-
-    def parse(argv):
-        try:
-            rest = flags.FLAGS(argv)[1:]
-        except flags.Error as error:
-            _fail(error)
-        if rest:
-            _fail(f"expected flags only, got {' '.join(rest)!r}")
-        return argv[:1]
-
-    def guarded(argv):
-        del argv  # Unused.
-        logging.set_verbosity(logging.WARNING)
-        try:
-            main()
-        except (ValueError, OSError) as error:
-            _fail(error)
-
-    app.run(guarded, flags_parser=parse)
-
-
-def _fail(message: object) -> None:
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
-    sys.exit(_EXIT_USAGE)

@@ -11,9 +11,7 @@ from lvm_jax.models import noisy_or
 
 def _marginals(params):
     """P(x_d = 1) = 1 - l_d prod_k (1 - p_k + p_k f_kd)."""
-    prior, failure, noise = map(
-        np.float64, (params.prior, params.failure, params.noise)
-    )
+    prior, failure = np.float64(params.prior), np.float64(params.failure)
     return 1 - params.noise * np.prod(1 - prior[:, None] * (1 - failure), axis=0)
 
 

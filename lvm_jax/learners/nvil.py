@@ -25,7 +25,7 @@ from lvm_jax.models.recognition import Recognition
 from lvm_jax.types import Info, Learner
 
 _DECAY = 0.8  # of the running mean and variance, as in the study
-_HIDDEN = 100  # units of the critic, as in the study
+HIDDEN = 100  # units of the critic, as in the study
 _WORD = 32  # bits in a word of packed data
 
 
@@ -101,10 +101,10 @@ def _init_critic(key: chex.PRNGKey, num_observed: int) -> Critic:
         return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
     return Critic(
-        draw(keys[0], (_HIDDEN, num_observed), num_observed),
-        draw(keys[1], (_HIDDEN,), num_observed),
-        draw(keys[2], (_HIDDEN,), _HIDDEN),
-        draw(keys[3], (), _HIDDEN),
+        draw(keys[0], (HIDDEN, num_observed), num_observed),
+        draw(keys[1], (HIDDEN,), num_observed),
+        draw(keys[2], (HIDDEN,), HIDDEN),
+        draw(keys[3], (), HIDDEN),
     )
 
 

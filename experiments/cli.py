@@ -1,0 +1,55 @@
+"""The command line of every binary: one line for an error, and `--levels`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+_EXIT_USAGE = 2
+
+
+def define_levels(default: Sequence[int]) -> flags.FlagHolder:
+    """Defines `--levels` with a binary's own default."""
+    holder = flags.DEFINE_list(
+        "levels",
+        [str(level) for level in default],
+        "Numbers of latent variables to learn, separated by commas.",
+    )
+    flags.register_validator(
+        "levels",
+        lambda levels: (
+            all(level.isascii() and level.isdigit() for level in levels)
+            and all(int(level) > 0 for level in levels)
+        ),
+        message="expected whole numbers of at least 1, separated by commas",
+    )
+    return holder
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Runs a binary. A bad flag or bad input ends it with one line and status 2."""
+
+    def parse(argv):
+        try:
+            rest = flags.FLAGS(argv)[1:]
+        except flags.Error as error:
+            _fail(error)
+        if rest:
+            _fail(f"expected flags only, got {' '.join(rest)!r}")
+        return argv[:1]
+
+    def guarded(argv):
+        del argv  # Unused.
+        logging.set_verbosity(logging.WARNING)
+        try:
+            main()
+        except (ValueError, OSError) as error:
+            _fail(error)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _fail(message: object) -> None:
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(_EXIT_USAGE)
