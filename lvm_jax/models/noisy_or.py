@@ -20,7 +20,7 @@ from lvm_jax.types import Recovery
 # Enumeration over 2^K latent states is refused above this.
 MAX_ENUMERATED = 20
 _STATES_PER_CHUNK = 4096
-# Stands for -inf, so that a latent that is off times its log failure is 0.
+# Stands for -inf, so that its product with the 0 of a latent that is off is 0.
 _LEAST_LOGIT = -1e30
 
 # Recovery as the study defines it: Buhai et al. 2020, section 3.1.
@@ -64,7 +64,8 @@ def from_probabilities(
 ) -> NoisyOr:
     """The network with the given probabilities.
 
-    A probability of 1 becomes an infinite logit, one of 0 the logit -1e30.
+    A probability of 1 becomes an infinite logit, one of 0 the logit -1e30, and a
+    prior of 1 the largest number below.
 
     Args:
       prior: [K] probabilities.
@@ -89,6 +90,7 @@ def from_probabilities(
     def logit(p):
         return jnp.maximum(jax.scipy.special.logit(p), _LEAST_LOGIT)
 
+    prior = jnp.minimum(prior, jnp.nextafter(jnp.float32(1), jnp.float32(0)))
     return NoisyOr(logit(prior), logit(failure), logit(noise))
 
 
@@ -125,7 +127,7 @@ def mask(params: NoisyOr, live: chex.Array) -> NoisyOr:
     Returns:
       NoisyOr of the same shapes, with the same P(x, h) as without those latents.
     """
-    logits = jnp.where(live > 0, params.prior_logits, -jnp.inf)
+    logits = jnp.where(live > 0, params.prior_logits, _LEAST_LOGIT)
     return params._replace(prior_logits=logits)
 
 
@@ -168,9 +170,7 @@ def log_likelihood_given_latents(
       [...] log-probabilities.
     """
     log_off = _log_off(params, h)
-    # As a product with ones: XLA's CPU compiler vectorises it, but not a sum over
-    # the last axis.
-    return jnp.where(x > 0, log1mexp(log_off), log_off) @ jnp.ones(x.shape[-1])
+    return jnp.where(x > 0, log1mexp(log_off), log_off).sum(-1)
 
 
 def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
@@ -183,8 +183,9 @@ def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
     Returns:
       [...] log-probabilities.
     """
+    # log p - log(1 - p) is the logit.
     logits = params.prior_logits
-    return log_sigmoid(jnp.where(h > 0, logits, -logits)) @ jnp.ones(h.shape[-1])
+    return h @ logits + log_sigmoid(-logits).sum()
 
 
 def log_joint(params: NoisyOr, x: chex.Array, h: chex.Array) -> chex.Array:
