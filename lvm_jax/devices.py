@@ -8,7 +8,7 @@ import jax
 _CACHE = pathlib.Path.home() / ".cache" / "lvm_jax"
 
 
-def configure(num_devices: int = 0) -> list[jax.Device]:
+def configure(num_devices: int = 0, *, precision: str = "float32") -> list[jax.Device]:
     """Chooses the devices, and keeps compiled programs for the next process.
 
     On a CPU each core becomes a device of its own: a sweep spreads its runs over
@@ -19,6 +19,7 @@ def configure(num_devices: int = 0) -> list[jax.Device]:
     Args:
       num_devices: how many devices to use; 0 for all devices of an accelerator, or
         as many as this process may use cores.
+      precision: "float64" to have 64-bit numbers as the default.
 
     Returns:
       The devices.
@@ -32,6 +33,7 @@ def configure(num_devices: int = 0) -> list[jax.Device]:
         jax.config.update("jax_compilation_cache_dir", str(_CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_enable_x64", precision == "float64")
     devices = jax.devices()
     if num_devices > len(devices):
         raise ValueError(f"expected at most {len(devices)} devices, got {num_devices}")

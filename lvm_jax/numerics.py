@@ -104,7 +104,7 @@ def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
     if not 1 <= size <= 2**30:
         raise ValueError(f"expected a size from 1 to 2**30, got {size}")
     side = jnp.uint32(math.isqrt(size - 1) + 1)
-    round_keys = jax.random.bits(key, (rounds, 2))
+    round_keys = jax.random.bits(key, (rounds, 2), jnp.uint32)
 
     def add(half, other, round_key):
         # (hash * side) >> 16 is uniform on range(side), for sides up to 2**15.

@@ -252,7 +252,9 @@ def _train_epoch(
     info = learner.evaluate(evaluate_key, state, run.live, held_out)
     is_finite = jnp.isfinite(info.objective) & jnp.isfinite(infos.objective).all()
     run = run._replace(
-        state=state, objective=info.objective, diverged=run.diverged | ~is_finite
+        state=state,
+        objective=info.objective.astype(jnp.float32),
+        diverged=run.diverged | ~is_finite,
     )
     run = _keep_if_better(run, epoch, epoch % config.snapshot_every == 0)
     recovery = recover(state.params, run.live)
