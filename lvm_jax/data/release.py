@@ -6,13 +6,17 @@ and what came.
 
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from lvm_jax.models import noisy_or
 from lvm_jax.models.noisy_or import NoisyOr
+from lvm_jax.models.sparse_coding import SparseCoding
 from lvm_jax.types import Dataset
 
 _NOISY_OR_DATASETS = pathlib.PurePath("noisyor", "datasets")
+_SPARSE_CODING_DATASETS = pathlib.PurePath("sparsecoding", "datasets")
+_LENGTH_TOLERANCE = 1e-4  # of published unit vectors
 
 
 def _numbers(text: str, path: pathlib.Path, line: int) -> np.ndarray:
@@ -60,6 +64,24 @@ def _probabilities(values: np.ndarray, path: pathlib.Path) -> np.ndarray:
             f"got values from {values.min():g} to {values.max():g}"
         )
     return values
+
+
+def _header(header: np.ndarray, path: pathlib.Path, what: str) -> list[int]:
+    """The two sizes in a file's first line."""
+    if header.size != 2 or (header != header.astype(int)).any() or header.min() < 1:
+        raise ValueError(f"{path}: expected {what} in line 1, got {header.tolist()}")
+    return header.astype(int).tolist()
+
+
+def _dataset_folder(datasets: pathlib.Path, name: str) -> pathlib.Path:
+    folder = datasets / name
+    if not folder.is_dir():
+        found = sorted(f.name for f in datasets.iterdir()) if datasets.is_dir() else []
+        raise ValueError(
+            f"expected a data set in {folder}, got "
+            + (f"only {', '.join(found)}" if found else f"no folder {datasets}")
+        )
+    return folder
 
 
 def _vector(path: pathlib.Path) -> np.ndarray:
@@ -116,12 +138,9 @@ def read_noisy_or_model(path: pathlib.Path) -> NoisyOr:
     """
     path = pathlib.Path(path)
     header, *lines = _lines(path)
-    if header.size != 2 or (header != header.astype(int)).any() or header.min() < 1:
-        raise ValueError(
-            f"{path}: expected the numbers of latent and of observed variables in "
-            f"line 1, got {header.tolist()}"
-        )
-    num_latents, num_observed = header.astype(int).tolist()
+    num_latents, num_observed = _header(
+        header, path, "the numbers of latent and of observed variables"
+    )
     if len(lines) != num_latents + 2:
         raise ValueError(
             f"{path}: expected {num_latents + 2} lines after the first, "
@@ -173,14 +192,7 @@ def read_noisy_or_dataset(root: pathlib.Path, name: str) -> Dataset:
       OSError: if a file or folder cannot be read.
       ValueError: if one is malformed or does not fit the others.
     """
-    datasets = pathlib.Path(root) / _NOISY_OR_DATASETS
-    folder = datasets / name
-    if not folder.is_dir():
-        found = sorted(f.name for f in datasets.iterdir()) if datasets.is_dir() else []
-        raise ValueError(
-            f"expected a data set in {folder}, got "
-            + (f"only {', '.join(found)}" if found else f"no folder {datasets}")
-        )
+    folder = _dataset_folder(pathlib.Path(root) / _NOISY_OR_DATASETS, name)
     truth = read_noisy_or_params(folder / "true_params")
     files = sorted(f for f in (folder / "samples").glob("*") if f.is_file())
     if not files:
@@ -193,3 +205,53 @@ def read_noisy_or_dataset(root: pathlib.Path, name: str) -> Dataset:
             f"got {samples.shape[1]}"
         )
     return Dataset(name, samples, truth)
+
+
+def read_matrix(path: pathlib.Path) -> np.ndarray:
+    """Reads a matrix: its numbers of rows and of columns in line 1, then its rows.
+
+    Args:
+      path: the file.
+
+    Returns:
+      [rows, columns] float64.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if it is malformed.
+    """
+    path = pathlib.Path(path)
+    header, *lines = _lines(path)
+    num_rows, num_columns = _header(header, path, "the numbers of rows and of columns")
+    if len(lines) != num_rows:
+        raise ValueError(
+            f"{path}: expected {num_rows} rows after the first line, got {len(lines)}"
+        )
+    return _table(lines, path, num_columns)
+
+
+def read_sparse_coding_truth(root: pathlib.Path, name: str) -> SparseCoding:
+    """Reads the true matrix of `sparsecoding/datasets/<name>` of the release.
+
+    Args:
+      root: the release's folder.
+      name: the data set's.
+
+    Returns:
+      SparseCoding with a column of the matrix [D, T] in each of T rows, in the
+      default precision.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if it is malformed, or a column has not unit length.
+    """
+    folder = _dataset_folder(pathlib.Path(root) / _SPARSE_CODING_DATASETS, name)
+    path = folder / "true_params" / "matrix.txt"
+    matrix = read_matrix(path)
+    lengths = np.linalg.norm(matrix, axis=0)
+    wrong = lengths[np.abs(lengths - 1) > _LENGTH_TOLERANCE]
+    if wrong.size:
+        raise ValueError(
+            f"{path}: expected columns of length 1, got one of length {wrong[0]:g}"
+        )
+    return SparseCoding(jnp.asarray(matrix.T, float))
