@@ -105,7 +105,7 @@ def _describe(groups: Sequence[Group], records: Sequence[Record], metric: str) -
             runs = [index for index, other in enumerate(group.levels) if other == level]
             value = np.nanmean(record.held_out[metric][runs, -1])
             recovered = record.recovery["num_recovered"][runs, -1].mean()
-            parts.append(f"{results.level_name(level)}:{value:.2f}/{recovered:.1f}")
+            parts.append(f"{results.level_name(level)}:{value:.4g}/{recovered:.1f}")
     return " ".join(parts)
 
 
@@ -146,10 +146,23 @@ def kept_rows(
     metric: str,
     kept: dict[Level, Kept],
     recover: Callable[[Any, Any], Recovery],
+    *,
+    sign: int = 1,
 ) -> list[Row]:
     """A row for each run: the model that it kept, and what that recovers.
 
     A diverged run has recovered nothing.
+
+    Args:
+      sweep: the sweep.
+      dataset: its name.
+      metric: the held-out metric that the objective is.
+      kept: the models of each level.
+      recover: as the sweep has it.
+      sign: -1 where the objective is minus the metric.
+
+    Returns:
+      Rows by level and seed.
     """
     rows = []
     for level, models in kept.items():
@@ -168,7 +181,7 @@ def kept_rows(
                     "level": results.level_name(level),
                     "seed": seed,
                     "epoch": int(models.epoch[run]),
-                    f"held_out_{metric}": float(models.objective[run]),
+                    f"held_out_{metric}": sign * float(models.objective[run]),
                     **counts,
                     "diverged": bool(models.diverged[run]),
                 }

@@ -144,7 +144,11 @@ def summarise(
 
 
 def format_table(
-    summaries: Sequence[LevelSummary], num_truths: int, headers: dict[str, str]
+    summaries: Sequence[LevelSummary],
+    num_truths: int,
+    headers: dict[str, str],
+    *,
+    digits: int = 2,
 ) -> str:
     """A table for the terminal: a row for each level, 95% intervals in brackets.
 
@@ -152,6 +156,7 @@ def format_table(
       summaries: of each level.
       num_truths: how many true latents there are.
       headers: heading of each measure; others are left out.
+      digits: decimals of the measures.
     """
     table = [
         [
@@ -177,7 +182,7 @@ def format_table(
                 row.exact_after_filter.format(0, 100),
                 *(
                     ("at least " if name in row.bounds else "")
-                    + row.measures[name].format(2)
+                    + row.measures[name].format(digits)
                     for name in headers
                 ),
             ]
@@ -202,33 +207,59 @@ def _error_bars(axes, positions, intervals, **style):
     axes.errorbar(positions, estimates, spread, capsize=3, **style)
 
 
-def plot_full_recovery(
-    summaries: Sequence[LevelSummary], path: pathlib.Path, title: str
+def _plot_by_level(
+    summaries: Sequence[LevelSummary],
+    fields: dict[str, str],
+    path: pathlib.Path,
+    **axes_settings,
 ) -> None:
-    """Share of runs that recover everything by level, before and after the filter."""
+    """Two intervals of each level, side by side: their fields and labels."""
+    styles = ({"marker": "o", "color": "C0"}, {"marker": "s", "color": "C1"})
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(3.6, 2.7))
         positions = np.arange(len(summaries))
-        for shift, name, label, style in (
-            (-0.06, "full", "all latents", {"marker": "o", "color": "C0"}),
-            (
-                0.06,
-                "exact_after_filter",
-                "filtered, exactly the truth",
-                {"marker": "s", "color": "C1"},
-            ),
+        for shift, (name, label), style in zip(
+            (-0.06, 0.06), fields.items(), styles, strict=True
         ):
             intervals = [getattr(row, name) for row in summaries]
             _error_bars(axes, positions + shift, intervals, label=label, **style)
         axes.set_xticks(positions, [row.level for row in summaries])
-        axes.set(
-            xlabel="latent variables learned",
-            ylabel="share of runs",
-            ylim=(-0.02, 1.02),
-            title=title,
-        )
+        axes.set(xlabel="latent variables learned", **axes_settings)
         axes.legend(loc="best")
         _save(figure, path)
+
+
+def plot_full_recovery(
+    summaries: Sequence[LevelSummary], path: pathlib.Path, title: str
+) -> None:
+    """Share of runs that recover everything by level, before and after the filter."""
+    fields = {
+        "full": "all latents",
+        "exact_after_filter": "filtered, exactly the truth",
+    }
+    _plot_by_level(
+        summaries,
+        fields,
+        path,
+        ylabel="share of runs",
+        ylim=(-0.02, 1.02),
+        title=title,
+    )
+
+
+def plot_recovered(
+    summaries: Sequence[LevelSummary], num_truths: int, path: pathlib.Path, title: str
+) -> None:
+    """Mean number of truths recovered by level, before and after the filter."""
+    fields = {"recovered": "all latents", "recovered_after_filter": "filtered"}
+    _plot_by_level(
+        summaries,
+        fields,
+        path,
+        ylabel=f"truths recovered, of {num_truths}",
+        ylim=(-0.02 * num_truths, 1.02 * num_truths),
+        title=title,
+    )
 
 
 def plot_measure(
@@ -374,6 +405,54 @@ def plot_pictures(
             axes = grid[num_pair_rows + row, column]
             _draw(axes, latents[latent], _status(recovery, latent), color="0.45")
         figure.suptitle(title, fontsize=9)
+        _save(figure, path)
+
+
+def plot_similarity(
+    similarity: np.ndarray,
+    recovery: Recovery,
+    path: pathlib.Path,
+    title: str,
+    *,
+    label: str,
+) -> None:
+    """The similarity of every true and learned latent as a matrix.
+
+    The latents that recover a truth come first, in the order of the truths; the
+    others follow, by what the filter says of them.
+
+    Args:
+      similarity: [T, K], from -1 to 1.
+      recovery: the match of the two.
+      path: of the picture.
+      title: of the picture.
+      label: what the similarity is.
+    """
+    num_truths, num_latents = similarity.shape
+    matched = [
+        latent for latent in np.asarray(recovery.matched).tolist() if latent >= 0
+    ]
+    groups = {"matched": matched}
+    for latent in sorted(set(range(num_latents)) - set(matched)):
+        groups.setdefault(_status(recovery, latent), []).append(latent)
+    order = [latent for group in groups.values() for latent in group]
+    with plt.rc_context({**_STYLE, "axes.grid": False}):
+        width = 1.6 + 3.2 * num_latents / num_truths
+        figure, axes = plt.subplots(figsize=(min(width, 10.0), 3.2))
+        image = axes.imshow(
+            similarity[:, order], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto"
+        )
+        ends = np.cumsum([len(group) for group in groups.values()])
+        for end in ends[:-1]:
+            axes.axvline(end - 0.5, color="black", lw=0.8)
+        places = [
+            (end - (len(group) + 1) / 2, f"{len(group)} {status}")
+            for end, (status, group) in zip(ends, groups.items(), strict=True)
+            if group
+        ]
+        axes.set_xticks(*zip(*places, strict=True), rotation=15)
+        axes.set(xlabel="latent variables learned", ylabel="truth", title=title)
+        figure.colorbar(image, label=label)
         _save(figure, path)
 
 
