@@ -15,8 +15,9 @@ import pytest
 
 from lvm_jax import sweep
 from lvm_jax.data import noisy_or as noisy_or_data
-from lvm_jax.learners import nvil
-from lvm_jax.models import noisy_or
+from lvm_jax.data import sparse_coding as sparse_coding_data
+from lvm_jax.learners import alternating_minimization, nvil
+from lvm_jax.models import noisy_or, sparse_coding
 from lvm_jax.sweep import Sweep, SweepConfig
 from lvm_jax.types import Learner
 
@@ -58,7 +59,26 @@ def _nvil() -> Case:
     )
 
 
-_CASES = {"nvil": _nvil}
+def _alternating_minimization() -> Case:
+    dataset = sparse_coding_data.make(
+        jax.random.key(0), 10.0, num_samples=_NUM_TRAIN + 100
+    )
+    held_out, train = dataset.samples[:100], dataset.samples[100:]
+    return Case(
+        learner=alternating_minimization.alternating_minimization(train.shape[1]),
+        recover=lambda params, live: sparse_coding.recover(
+            dataset.truth, params, sparse_coding.usage(params, held_out), live
+        ),
+        train=train,
+        held_out=held_out,
+        levels=(24, 30),
+    )
+
+
+_CASES = {
+    "nvil": _nvil,
+    "alternating_minimization": _alternating_minimization,
+}
 
 
 @pytest.fixture(scope="module", params=list(_CASES))

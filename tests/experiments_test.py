@@ -23,6 +23,13 @@ def _run(binary, *args):
     )
 
 
+def _check_refused(binary, workdir, args, message):
+    done = _run(binary, "--workdir", workdir, *args)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not workdir.exists()
+
+
 @pytest.fixture(scope="module")
 def noisy_or(tmp_path_factory):
     """A run on two levels, of which one is too wide to enumerate."""
@@ -101,6 +108,54 @@ def test_a_workdir_is_not_overwritten(noisy_or):
     assert (workdir / results.HISTORY).read_bytes() == before
 
 
+def test_sparse_coding_writes_tables_and_figures(tmp_path):
+    workdir = tmp_path / "run"
+    done = _run(
+        "sparse_coding",
+        *("--workdir", workdir, "--levels", "24,30", "--num_seeds", 2, "--epochs", 3),
+        *("--num_samples", 300, "--held_out", 60, "--gamma", 30, "--sparsity", 3),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "recovered of 24" in done.stdout
+    history = results.read_rows(workdir / results.HISTORY)
+    assert len(history) == 2 * 2 * 3
+    assert list(history[0])[:6] == [
+        "dataset",
+        "level",
+        "seed",
+        "epoch",
+        "train_error",
+        "held_out_error",
+    ]
+    assert all(row["held_out_error"] > 0 for row in history)
+    learned = results.read_arrays(workdir / results.LEARNED)
+    assert learned["30/params/dictionary"].shape == (2, 30, 100)
+    assert {path.stem for path in (workdir / "figures").iterdir()} == {
+        "cosines",
+        "error",
+        "full_recovery",
+        "recovered",
+        "recovered_by_epoch",
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--gamma", "180"], "gamma above 0 and below 180 degrees, got 180"),
+        (
+            ["--sparsity", "25"],
+            "a sparsity from 1 to 24, the number of columns, got 25",
+        ),
+        (["--data_dir", "nowhere"], "got no folder"),
+        (["--dataset", "gamma10"], "expected --data_dir"),
+        (["--precision", "float16"], "precision=float16"),
+    ],
+)
+def test_bad_sparse_coding_is_one_line_and_leaves_nothing(tmp_path, args, message):
+    _check_refused("sparse_coding", tmp_path / "run", args, message)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -118,8 +173,5 @@ def test_a_workdir_is_not_overwritten(noisy_or):
         (["stray"], "expected flags only, got 'stray'"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, args, message):
-    done = _run("noisy_or", "--workdir", tmp_path / "run", *args)
-    assert done.returncode == 2
-    assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
-    assert not (tmp_path / "run").exists()
+def test_bad_noisy_or_is_one_line_and_leaves_nothing(tmp_path, args, message):
+    _check_refused("noisy_or", tmp_path / "run", args, message)
