@@ -11,6 +11,7 @@ import numpy as np
 import tqdm
 from absl import flags
 
+from experiments import cli
 from lvm_jax import results
 from lvm_jax.results import Row
 from lvm_jax.sweep import Group, Kept, Record, Sweep, SweepConfig
@@ -89,11 +90,12 @@ def create_workdir() -> pathlib.Path:
       OSError: if it cannot be made.
     """
     workdir = results.create_workdir(pathlib.Path(_WORKDIR.value))
-    main_flags = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-    own_flags = [*main_flags, *flags.FLAGS.get_key_flags_for_module(__name__)]
-    results.write_json(
-        workdir / results.FLAGS, {flag.name: flag.value for flag in own_flags}
-    )
+    values = {
+        flag.name: flag.value
+        for module in (sys.argv[0], cli.__name__, __name__)
+        for flag in flags.FLAGS.get_key_flags_for_module(module)
+    }
+    results.write_json(workdir / results.FLAGS, values)
     return workdir
 
 

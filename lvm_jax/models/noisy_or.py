@@ -183,9 +183,8 @@ def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
     Returns:
       [...] log-probabilities.
     """
-    # log p - log(1 - p) is the logit.
     logits = params.prior_logits
-    return h @ logits + log_sigmoid(-logits).sum()
+    return log_sigmoid(jnp.where(h > 0, logits, -logits)) @ jnp.ones(h.shape[-1])
 
 
 def log_joint(params: NoisyOr, x: chex.Array, h: chex.Array) -> chex.Array:

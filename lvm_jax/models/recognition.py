@@ -100,7 +100,7 @@ def log_prob(q_logits: chex.Array, h: chex.Array) -> chex.Array:
     Returns:
       [...] log-probabilities.
     """
-    return log_sigmoid(jnp.where(h > 0, q_logits, -q_logits)).sum(-1)
+    return log_sigmoid(jnp.where(h > 0, q_logits, -q_logits)) @ jnp.ones(h.shape[-1])
 
 
 def importance_weighted_bound(
