@@ -170,7 +170,9 @@ def log_likelihood_given_latents(
       [...] log-probabilities.
     """
     log_off = _log_off(params, h)
-    return jnp.where(x > 0, log1mexp(log_off), log_off).sum(-1)
+    # Sums as products with ones, here and below: XLA's reductions on a CPU round
+    # differently from one batch shape to another.
+    return jnp.where(x > 0, log1mexp(log_off), log_off) @ jnp.ones(x.shape[-1])
 
 
 def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
