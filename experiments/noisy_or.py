@@ -3,9 +3,9 @@ r"""Recovery of noisy-OR networks by level of overparameterization.
     python -m experiments.noisy_or --workdir runs/img
 
 Draws 10 000 samples of IMG, learns networks of 8, 16 and 32 latents from them, 16
-seeds each, for 100 epochs, and counts the true latents that come back: under two
-minutes on two cores. Expect all eight truths in about a third of the runs with 8
-latents, and in four fifths of those with 16.
+seeds each, for 100 epochs, and counts the true latents that come back: a minute and a
+half on two cores. Expect all eight truths in about a fifth of the runs with 8 latents,
+and in four fifths of those with 16.
 """
 
 import functools
