@@ -213,10 +213,7 @@ def main() -> None:
     rows = runner.kept_rows(sweep, dataset.name, "elbo", kept, recover)
     log_likelihoods = _log_likelihood_rows(kept, held_out, mean)
     rows = [row | more for row, more in zip(rows, log_likelihoods, strict=True)]
-    results.write_rows(workdir / results.HISTORY, history)
-    results.write_rows(workdir / results.KEPT, rows)
-    results.write_arrays(workdir / results.LEARNED, kept)
-    results.write_arrays(workdir / results.TRUTH, dataset.truth)
+    results.write_sweep(workdir, history, rows, kept, dataset.truth)
     _report(workdir, dataset, kept, held_out)
     print(f"tables, parameters and figures are in {workdir}")
 

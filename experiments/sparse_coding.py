@@ -169,10 +169,7 @@ def main() -> None:
     workdir = runner.create_workdir()
     kept, history = runner.train(sweep, dataset.name, "error")
     rows = runner.kept_rows(sweep, dataset.name, "error", kept, recover, sign=-1)
-    results.write_rows(workdir / results.HISTORY, history)
-    results.write_rows(workdir / results.KEPT, rows)
-    results.write_arrays(workdir / results.LEARNED, kept)
-    results.write_arrays(workdir / results.TRUTH, dataset.truth)
+    results.write_sweep(workdir, history, rows, kept, dataset.truth)
     _report(workdir, dataset, kept, x)
     print(f"tables, parameters and figures are in {workdir}")
 

@@ -140,6 +140,28 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
+def write_sweep(
+    workdir: pathlib.Path,
+    history: Sequence[Row],
+    kept_rows: Sequence[Row],
+    learned: Any,
+    truth: Any,
+) -> None:
+    """Writes all that a finished sweep leaves beside its flags.
+
+    Args:
+      workdir: where.
+      history: a row for each run and epoch.
+      kept_rows: a row for each run.
+      learned: tree of arrays, the models that the runs keep.
+      truth: tree of arrays, the true model.
+    """
+    write_rows(workdir / HISTORY, history)
+    write_rows(workdir / KEPT, kept_rows)
+    write_arrays(workdir / LEARNED, learned)
+    write_arrays(workdir / TRUTH, truth)
+
+
 def history_rows(
     dataset: str, groups: Iterable[Group], records: Iterable[Record], start: int = 0
 ) -> list[Row]:
