@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 
 _EXIT_USAGE = 2
@@ -44,7 +45,7 @@ def run(main: Callable[[], Any]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             main()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:
             _fail(error)
 
     app.run(guarded, flags_parser=parse)

@@ -363,7 +363,7 @@ class Sweep:
 
     @functools.cached_property
     def _program(self) -> jax.stages.Compiled:
-        """The compiled chunk of epochs."""
+        """The compiled chunk of epochs, for the shapes of this sweep."""
         runs = tuple(
             jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(
@@ -375,6 +375,20 @@ class Sweep:
         )
         span = (np.int32(0), np.int32(0))
         return self._chunk.lower(self._data, runs, span).compile()
+
+    def shapes(self) -> tuple[Run, ...]:
+        """Shapes and types of what `gather` returns."""
+
+        def of_group(keys, live, group):
+            runs = _with_key(self._init_runs(keys, live), jax.random.key_data)
+            return jax.tree.map(lambda leaf: leaf[: len(group.seeds)], runs)
+
+        return tuple(
+            jax.eval_shape(
+                functools.partial(of_group, group=group), *self._start(group)
+            )
+            for group in self.groups
+        )
 
     def memory(self) -> Memory:
         """What a device needs, as the compiler has planned it; compiles the sweep."""
@@ -388,6 +402,11 @@ class Sweep:
         )
         runs = sum(map(self._num_padded, self.groups)) // self._mesh.size
         return Memory(data, max(total - data, 0) / runs, runs)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that the runs are spread over."""
+        return self._mesh.size
 
     def padding(self) -> float:
         """The share of latents, over all runs, that are padding or of spare runs."""
@@ -491,7 +510,7 @@ class Sweep:
         The last epoch, which may lie between two snapshots, is a candidate too.
 
         Args:
-          runs: a stacked Run for each group.
+          runs: from `gather`.
           epoch: the epoch that they have reached.
 
         Returns:
@@ -501,7 +520,7 @@ class Sweep:
             jax.vmap(functools.partial(_keep_if_better, is_candidate=True), (0, None))
         )
         kept = {}
-        for group, run in zip(self.groups, self.gather(runs), strict=True):
+        for group, run in zip(self.groups, runs, strict=True):
             run = jax.device_get(keep(run, epoch))
             models = Kept(
                 run.kept, run.live, run.kept_objective, run.kept_epoch, run.diverged
