@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import cli, training
+from experiments import training
 from experiments.interruption import Interruption
 from experiments.training import Part
 from lvm_jax import checkpoint, devices, results, waves, workdir
@@ -229,11 +229,12 @@ def _flags(dataset: Dataset) -> dict[str, Any]:
     """All flags of the binary, and a digest of the data."""
     values = {
         flag.name: flag.value
-        for module in (sys.argv[0], cli.__name__, __name__)
-        for flag in flags.FLAGS.get_key_flags_for_module(module)
+        for module, own in flags.FLAGS.flags_by_module_dict().items()
+        for flag in own
+        if module == sys.argv[0] or module.startswith("experiments.")
     }
     data = jax.tree.map(np.asarray, (dataset.samples, dataset.truth))
-    return values | {"data": checkpoint.digest(results.flatten(data))}
+    return values | {"data": checkpoint.digest(results.flatten(data))[:16]}
 
 
 def _waves(

@@ -6,7 +6,9 @@ archive of their own, written before the later one, so that the archives up to a
 checkpoint hold every epoch once.
 """
 
+import contextlib
 import hashlib
+import io
 import pathlib
 import sys
 from typing import NamedTuple
@@ -178,12 +180,14 @@ class Checkpoints:
             name: np.empty(leaf.shape, leaf.dtype)
             for name, leaf in results.flatten(runs).items()
         }
-        stored = self._manager.restore(
-            epoch,
-            args=ocp.args.Composite(
-                runs=ocp.args.StandardRestore(like), about=ocp.args.JsonRestore()
-            ),
-        )
+        # Where one array is damaged, reads of others that end later print tracebacks.
+        with contextlib.redirect_stderr(io.StringIO()):
+            stored = self._manager.restore(
+                epoch,
+                args=ocp.args.Composite(
+                    runs=ocp.args.StandardRestore(like), about=ocp.args.JsonRestore()
+                ),
+            )
         if digest(stored.runs) != stored.about["digest"]:
             raise ValueError("expected arrays of the saved digest, got others")
         return results.unflatten(stored.runs, runs)
