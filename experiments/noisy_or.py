@@ -158,7 +158,7 @@ def _plot_latents(
     report.plot_pictures(
         np.asarray(1 - truth.failure).reshape(shape),
         np.asarray(1 - model.failure)[:level].reshape(shape),
-        noisy_or.recover(truth, model, live),
+        jax.jit(noisy_or.recover)(truth, model, live),
         path,
         f"{title}: 1 - failure, first run with {level} latents",
     )

@@ -116,7 +116,7 @@ def _plot_cosines(
     )
     report.plot_similarity(
         np.asarray(truth.dictionary @ params.dictionary.T)[:, :level],
-        _recover(truth, x, params, live),
+        jax.jit(_recover)(truth, x, params, live),
         path,
         f"{dataset.name}: first run with {level} columns",
         label="cosine",

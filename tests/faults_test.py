@@ -22,7 +22,7 @@ from lvm_jax import results, workdir
 
 _MODULE = "experiments.sparse_coding"
 _FLAGS = [
-    *("--levels=3,4", "--num_seeds=3", "--epochs=60", "--checkpoint_every=4"),
+    *("--levels=4,5", "--num_seeds=3", "--epochs=60", "--checkpoint_every=4"),
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
 ]
 _TABLES = (results.HISTORY, results.KEPT, results.LEARNED, results.TRUTH)
@@ -134,7 +134,7 @@ def test_twenty_kills_change_nothing(tmp_path):
     places = [(row["level"], row["seed"], row["epoch"]) for row in rows]
     assert places == [
         (level, seed, epoch)
-        for level in (3, 4)
+        for level in (4, 5)
         for seed in range(3)
         for epoch in range(1, epochs + 1)
     ]
@@ -280,7 +280,7 @@ def test_a_pickle_is_refused(tmp_path):
 def test_more_epochs_seeds_and_levels_add_to_what_is_there(tmp_path, reference):
     """More epochs are the same bit for bit, more runs up to rounding."""
     path = tmp_path / "run"
-    few = _Sweep(path, "--levels=3", "--num_seeds=2", "--epochs=10")
+    few = _Sweep(path, "--levels=4", "--num_seeds=2", "--epochs=10")
     assert few.wait() == 0, few.text
     sweep = _Sweep(path)
     assert sweep.wait() == 0, sweep.text
