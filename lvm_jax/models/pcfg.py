@@ -12,7 +12,8 @@ Learning Latent Variable Models", ICML 2020, on neural PCFGs.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -153,6 +154,33 @@ def expected_counts(grammar: Pcfg, sentences: chex.Array) -> Pcfg:
       Pcfg of counts.
     """
     return jax.grad(lambda g: log_likelihood(g, sentences).sum())(grammar)
+
+
+def sum_over_batches(
+    function: Callable[[Any], Any], data: Any, batch_size: int = 64
+) -> Any:
+    """Sums a function of sentences over batches of bounded size, one after another.
+
+    Args:
+      function: (batch) -> tree of arrays, zero for sentences without words.
+      data: tree of arrays [N, ...] of sentences or spans. The last batch is filled up
+        with rows of -1.
+      batch_size: sentences of a batch.
+
+    Returns:
+      The function's value, summed.
+    """
+    num = jax.tree.leaves(data)[0].shape[0]
+    batch_size = min(batch_size, num)
+    missing = -num % batch_size
+
+    def cut(leaf):
+        spare = [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)
+        leaf = jnp.pad(leaf, spare, constant_values=PAD)
+        return leaf.reshape(-1, batch_size, *leaf.shape[1:])
+
+    values = jax.lax.map(function, jax.tree.map(cut, data))
+    return jax.tree.map(lambda value: value.sum(0), values)
 
 
 @functools.partial(jax.jit, static_argnums=1)
