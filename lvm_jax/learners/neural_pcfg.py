@@ -27,10 +27,12 @@ class NeuralPcfgConfig:
     Attributes:
       learning_rate: Adam's.
       max_norm: the gradient is scaled down to this Euclidean norm.
+      dimension: of the networks' embeddings and hidden layers.
     """
 
     learning_rate: float = 0.001
     max_norm: float = 3.0
+    dimension: int = model.DIMENSION
 
 
 class State(NamedTuple):
@@ -90,7 +92,7 @@ def neural_pcfg(num_words: int, config: NeuralPcfgConfig | None = None) -> Learn
     )
 
     def init(key, live):
-        params = model.init(key, Live(*live), num_words)
+        params = model.init(key, Live(*live), num_words, config.dimension)
         return State(params, optimizer.init(params))
 
     def step(key, state, live, batch):

@@ -10,11 +10,10 @@ Rush, "Compound Probabilistic Context-Free Grammars for Grammar Induction", ACL 
 section 2.2.
 """
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from lvm_jax.models import pcfg
@@ -22,49 +21,20 @@ from lvm_jax.models.pcfg import Live, Pcfg
 
 DIMENSION = 256  # of embeddings and hidden layers, as in the study
 _BOUND = 0.1  # of the initial parameters, as in the study
-
-
-def _uniform(key, shape, dtype=jnp.float32):
-    """Uniform(-0.1, 0.1). The first rows of a wider draw are the draw of so many."""
-    return jax.random.uniform(key, shape, dtype, -_BOUND, _BOUND)
-
-
-def _uniform_pairs(key, shape, num_nonterminals):
-    """Uniform [S, S, ...] over pairs of symbols, whatever the number of each kind.
-
-    Every symbol draws with its kind and its number within the kind folded in, so that
-    the draws of a grammar are those of a wider one.
-    """
-    sizes = num_nonterminals, shape[0] - num_nonterminals
-
-    def row(key):
-        parts = [
-            _uniform(jax.random.fold_in(key, kind), (size, *shape[2:]))
-            for kind, size in enumerate(sizes)
-        ]
-        return jnp.concatenate(parts)
-
-    def rows(key, size):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(size))
-        return jax.vmap(row)(keys)
-
-    parts = [
-        rows(jax.random.fold_in(key, kind), size) for kind, size in enumerate(sizes)
-    ]
-    return jnp.concatenate(parts)
+_FIRST_PRETERMINAL = 1 << 16  # folded into keys of draws, as a symbol's number
 
 
 class _Perceptron(nn.Module):
     """A linear layer and two residual blocks of two ReLU layers."""
 
+    dimension: int
+
     @nn.compact
     def __call__(self, x):
-        dense = functools.partial(
-            nn.Dense, DIMENSION, kernel_init=_uniform, bias_init=_uniform
-        )
-        x = dense()(x)
+        x = nn.Dense(self.dimension)(x)
         for _ in range(2):
-            x = x + nn.relu(dense()(nn.relu(dense()(x))))
+            hidden = nn.relu(nn.Dense(self.dimension)(x))
+            x = x + nn.relu(nn.Dense(self.dimension)(hidden))
         return x
 
 
@@ -77,32 +47,34 @@ class NeuralPcfg(nn.Module):
       num_nonterminals: N.
       num_preterminals: T.
       num_words: V.
+      dimension: of embeddings and hidden layers.
     """
 
     num_nonterminals: int
     num_preterminals: int
     num_words: int
+    dimension: int = DIMENSION
 
     @nn.compact
     def __call__(self) -> Pcfg:
         """Logits of the grammar's probabilities, a Pcfg."""
         num, preterminals = self.num_nonterminals, self.num_preterminals
-        size = num + preterminals
-        root = self.param("root", _uniform, (1, DIMENSION))
-        nonterminals = self.param("nonterminals", _uniform, (num, DIMENSION))
-        terminals = self.param("preterminals", _uniform, (preterminals, DIMENSION))
-        root_weight = self.param("root_weight", _uniform, (num, DIMENSION))
-        root_bias = self.param("root_bias", _uniform, (num,))
-        rule_weight = self.param(
-            "rule_weight", _uniform_pairs, (size, size, DIMENSION), num
-        )
-        rule_bias = self.param("rule_bias", _uniform_pairs, (size, size), num)
-        words = nn.Dense(
-            self.num_words, kernel_init=_uniform, bias_init=_uniform, name="words"
-        )
-        hidden_root = _Perceptron(name="root_network")(root)[0]
-        hidden_words = _Perceptron(name="word_network")(terminals)
-        flat = rule_weight.reshape(size * size, DIMENSION)
+        size, dimension = num + preterminals, self.dimension
+
+        def param(name, *shape):
+            return self.param(name, nn.initializers.zeros, shape)
+
+        root = param("root", 1, dimension)
+        nonterminals = param("nonterminals", num, dimension)
+        terminals = param("preterminals", preterminals, dimension)
+        root_weight = param("root_weight", num, dimension)
+        root_bias = param("root_bias", num)
+        rule_weight = param("rule_weight", size, size, dimension)
+        rule_bias = param("rule_bias", size, size)
+        words = nn.Dense(self.num_words, name="words")
+        hidden_root = _Perceptron(dimension, name="root_network")(root)[0]
+        hidden_words = _Perceptron(dimension, name="word_network")(terminals)
+        flat = rule_weight.reshape(size * size, dimension)
         rules = jnp.einsum("ad,pd->ap", nonterminals, flat)
         return Pcfg(
             root_weight @ hidden_root + root_bias,
@@ -111,18 +83,66 @@ class NeuralPcfg(nn.Module):
         )
 
 
-def init(key: chex.PRNGKey, live: Live, num_words: int) -> dict:
+def _uniform(key, shape):
+    """Uniform(-0.1, 0.1). The first rows of a wider draw are the draw of so many."""
+    return jax.random.uniform(key, shape, minval=-_BOUND, maxval=_BOUND)
+
+
+def _draw_pairs(key, num_nonterminals, num_preterminals, size):
+    """[S, S, size] for pairs of symbols, each from a key of its own."""
+    symbols = jnp.concatenate(
+        [
+            jnp.arange(num_nonterminals),
+            _FIRST_PRETERMINAL + jnp.arange(num_preterminals),
+        ]
+    )
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+    keys = jax.vmap(fold_in, (0, None))(fold_in(key, symbols), symbols)
+    return jax.vmap(jax.vmap(lambda key: _uniform(key, (size,))))(keys)
+
+
+def _draw_tree(key, shapes):
+    """A tree of arrays, cut from one draw: drawing each would take long to compile."""
+    leaves, treedef = jax.tree.flatten(shapes)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    parts = jnp.split(_uniform(key, (ends[-1],)), ends[:-1])
+    return treedef.unflatten(
+        part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+    )
+
+
+def init(
+    key: chex.PRNGKey, live: Live, num_words: int, dimension: int = DIMENSION
+) -> dict:
     """Draws every parameter from Uniform(-0.1, 0.1), as the study does.
 
     Args:
       key: random key.
-      live: masks, of the sizes N and T. The draws of a symbol do not depend on them.
+      live: masks, of the sizes N and T. What a symbol draws, and a pair of symbols,
+        depends on neither size.
       num_words: V.
+      dimension: of embeddings and hidden layers.
 
     Returns:
       Parameters of `NeuralPcfg`, a tree of arrays.
     """
-    return _module(live, num_words).init(key)["params"]
+    nonterminals, preterminals = live
+    num, size = nonterminals.size, nonterminals.size + preterminals.size
+    module = NeuralPcfg(num, size - num, num_words, dimension)
+    shapes = jax.eval_shape(module.init, key)["params"]
+    keys = jax.random.split(key, 4)
+    of_pairs = _draw_pairs(keys[2], num, size - num, dimension + 1)
+    of_nonterminals = _uniform(keys[0], (num, 2 * dimension + 1))
+    of_symbols = {
+        "nonterminals": of_nonterminals[:, :dimension],
+        "root_weight": of_nonterminals[:, dimension:-1],
+        "root_bias": of_nonterminals[:, -1],
+        "preterminals": _uniform(keys[1], (size - num, dimension)),
+        "rule_weight": of_pairs[..., :-1],
+        "rule_bias": of_pairs[..., -1],
+    }
+    shared = {name: shapes[name] for name in shapes if name not in of_symbols}
+    return of_symbols | _draw_tree(keys[3], shared)
 
 
 def grammar(params: dict, live: Live) -> Pcfg:
@@ -135,11 +155,7 @@ def grammar(params: dict, live: Live) -> Pcfg:
     Returns:
       Pcfg with N nonterminals and T preterminals.
     """
-    num_words = params["words"]["bias"].size
-    logits = _module(live, num_words).apply({"params": params})
-    return pcfg.normalise(logits, live)
-
-
-def _module(live: Live, num_words: int) -> NeuralPcfg:
+    dimension, num_words = params["words"]["kernel"].shape
     nonterminals, preterminals = live
-    return NeuralPcfg(nonterminals.size, preterminals.size, num_words)
+    module = NeuralPcfg(nonterminals.size, preterminals.size, num_words, dimension)
+    return pcfg.normalise(module.apply({"params": params}), live)
