@@ -173,7 +173,7 @@ def kept_rows(
         )
         for run, seed in enumerate(sweep.config.seeds):
             counts = {
-                name: 0 if models.diverged[run] else int(values[run])
+                name: 0 if models.diverged[run] else values[run].item()
                 for name, values in recovery._asdict().items()
                 if values.ndim == 1
             }

@@ -387,11 +387,14 @@ class Sweep:
             )
         self.config = config
         self.groups = plan(config.levels, config.seeds)
-        self._learner = learner
         self._mesh = Mesh(np.array(devices or jax.devices()), (_AXIS,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train, held_out), everywhere)
+        self._init_runs = jax.jit(
+            jax.vmap(functools.partial(_init_run, learner)),
+            out_shardings=self._sharding,
+        )
         self._chunk = jax.jit(
             jax.shard_map(
                 functools.partial(_train_chunk, learner, recover, config),
@@ -418,8 +421,7 @@ class Sweep:
         keys = jnp.stack([run_key(seed, level) for seed, level in runs])
         masks = [_live_mask(level, group.width) for _, level in runs]
         live = jax.tree.map(lambda *mask: np.stack(mask), *masks)
-        init = jax.vmap(functools.partial(_init_run, self._learner))
-        return jax.jit(init, out_shardings=self._sharding)(keys, live)
+        return self._init_runs(keys, live)
 
     def train(self, runs: tuple[Run, ...], start: int, stop: int) -> Iterator[Chunk]:
         """Trains from after epoch `start` to `stop`, a compiled call at a time.

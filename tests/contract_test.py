@@ -20,7 +20,7 @@ from lvm_jax.data import sparse_coding as sparse_coding_data
 from lvm_jax.learners import alternating_minimization, neural_pcfg, nvil
 from lvm_jax.models import noisy_or, sparse_coding
 from lvm_jax.sweep import Sweep, SweepConfig
-from lvm_jax.types import Buckets, Learner, Recovery
+from lvm_jax.types import Learner, Recovery
 
 _NUM_TRAIN = 500  # 25 steps an epoch
 
@@ -42,11 +42,7 @@ class Case:
 
     @property
     def batch(self) -> Any:
-        return jax.tree.map(lambda leaf: leaf[:20], sweep._parts(self.train)[0])
-
-    @property
-    def smallest_part(self) -> int:
-        return min(map(sweep._num_samples, sweep._parts(self.train)))
+        return jax.tree.map(lambda leaf: leaf[:20], self.train)
 
     def sweep(self, levels, seeds, num_devices=2, **settings) -> Sweep:
         return Sweep(
@@ -92,13 +88,12 @@ def _alternating_minimization() -> Case:
 def _neural_pcfg() -> Case:
     truth = pcfg_data.random_grammar(jax.random.key(0), 3, 3, 12, sharpness=3.0)
     samples = pcfg_data.from_truth(
-        "random", jax.random.key(1), truth, _NUM_TRAIN + 100, max_words=4
+        "random", jax.random.key(1), truth, _NUM_TRAIN + 100, max_words=3
     ).samples
-    train = pcfg_data.to_buckets(samples[100:], (2, 4))
     return Case(
         learner=neural_pcfg.neural_pcfg(12, neural_pcfg.NeuralPcfgConfig(dimension=16)),
         recover=lambda params, live: Recovery(*[jnp.int32(0)] * 7),
-        train=Buckets(train),
+        train=samples[100:],
         held_out=samples[:100],
         levels=((8, 9), (9, 10)),
         tolerance=1e-4,
@@ -331,6 +326,5 @@ def test_config_refuses_what_makes_no_sense(settings, message):
 
 
 def test_a_batch_larger_than_the_data_is_refused(case):
-    most = case.smallest_part
-    with pytest.raises(ValueError, match=f"at most {most}, the number of training"):
-        case.sweep(case.levels, (0,), batch_size=most + 1)
+    with pytest.raises(ValueError, match="at most 500, the number of training"):
+        case.sweep(case.levels, (0,), batch_size=501)

@@ -1,6 +1,6 @@
 """Viterbi trees of a grammar, and what two grammars' trees have in common."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -203,6 +203,41 @@ def count_spans(
     return SpanCounts(
         num_sentences, of_true.sum(), by_label.sum(), by_label, of_true, of_learned
     )
+
+
+def compare(
+    learned: Pcfg, sentences: Any, true_spans: Any, num_true: int
+) -> tuple[SpanCounts, chex.Array]:
+    """Counts the spans of Viterbi trees, and how often each preterminal is used.
+
+    Args:
+      learned: Pcfg with T preterminals.
+      sentences: tree of arrays [B, L], padded by -1.
+      true_spans: the true trees, a tree of arrays [B, L - 1, 3].
+      num_true: N*, true nonterminals.
+
+    Returns:
+      SpanCounts, and [T], the share of words that a preterminal is expected to emit.
+    """
+    num_learned = learned.log_root.shape[0]
+
+    def of_batch(batch):
+        words, spans = batch
+        counts = pcfg.expected_counts(learned, words)
+        trees = viterbi(learned, words)
+        return (
+            count_spans(spans, trees, num_true, num_learned),
+            counts.log_emissions.sum(1),
+        )
+
+    parts = [
+        pcfg.sum_over_batches(of_batch, bucket)
+        for bucket in zip(
+            jax.tree.leaves(sentences), jax.tree.leaves(true_spans), strict=True
+        )
+    ]
+    spans, usage = jax.tree.map(lambda *values: sum(values), *parts)
+    return spans, usage / jnp.maximum(usage.sum(), 1)
 
 
 def branching(sentences: chex.Array, *, left: bool) -> chex.Array:
