@@ -296,7 +296,8 @@ def _print_truth(truth: Truth, test: Parsed) -> float:
         trees = [parse.branching(x, left=is_left) for x in test.sentences]
         _print_f1(f"{name}-branching", test, trees, num)
     live = Live(np.ones(num), np.ones(len(truth.grammar.log_emissions)))
-    params = model.init(jax.random.key(_DATA_SEED.value), live, len(truth.words))
+    init = jax.jit(model.init, static_argnums=2)
+    params = init(jax.random.key(_DATA_SEED.value), live, len(truth.words))
     trees = _parse(model.grammar(params, live), test.sentences).spans
     _print_f1("untrained", test, trees, num)
     return conditioned
@@ -416,7 +417,8 @@ def main() -> None:
     rows = runner.kept_rows(sweep, truth.name, "nll", kept, recover, sign=-1)
     measures = _test_rows(truth.grammar, test, kept)
     rows = [row | more for row, more in zip(rows, measures, strict=True)]
-    results.write_sweep(workdir, history, rows, kept, _truth_arrays(truth))
+    learned = {results.level_name(level): models for level, models in kept.items()}
+    results.write_sweep(workdir, history, rows, learned, _truth_arrays(truth))
     _report(workdir, truth, kept, test, true_nll)
     print(f"tables, parameters and figures are in {workdir}")
 

@@ -99,8 +99,9 @@ def test_probabilities_sum_to_one_over_live_symbols():
 def test_steps_learn_and_leave_out_sentences_of_one_word():
     start, end, info = _after_two_steps(_N, _T)
     live = _live(_N, _T)
-    before = _learner().evaluate(None, start, live, (_SENTENCES[:2], _SENTENCES[2:]))
-    after = _learner().evaluate(None, end, live, (_SENTENCES[:2], _SENTENCES[2:]))
+    held_out = _SENTENCES[:2], _SENTENCES[2:]
+    evaluate = jax.jit(functools.partial(_learner().evaluate, None))
+    before, after = (evaluate(state, live, held_out) for state in (start, end))
     assert after.objective > info.objective > before.objective
     grammar = model.grammar(start.params, live)
     total = pcfg.log_likelihood(grammar, _SENTENCES[:2]).sum()
