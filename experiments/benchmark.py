@@ -1,4 +1,4 @@
-"""Timing that the benchmarks share: cores, matrix-product speed, sweeps.
+"""What the benchmarks of sweeps share: their flags, timing and tables.
 
 A benchmark measures in processes of its own, one for each number of cores, so that
 no thread of the one-core measurement runs on another core.
@@ -10,16 +10,47 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import flags
 
-from lvm_jax.sweep import Sweep
+from lvm_jax import devices
+from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.types import Level
+
+_NUM_RUNS = flags.DEFINE_integer("num_runs", 32, "Runs of each level.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 20, "Samples of one step.", lower_bound=2, upper_bound=9000
+)
+_EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of each timed call.", lower_bound=1)
+_CORES = flags.DEFINE_integer(
+    "cores",
+    None,
+    "Measure in this process on so many cores; by default, on one "
+    "and on all, in a process each.",
+    lower_bound=1,
+)
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
 _SIDE = 1024
 _REPEATS = 5
+
+
+# Samples to train on, as in the study: 10 000 less the 1000 held out.
+NUM_TRAIN = 9000
+
+
+def config(levels: tuple[Level, ...]) -> SweepConfig:
+    """The sweep of levels that the flags ask for."""
+    return SweepConfig(
+        levels=levels,
+        seeds=tuple(range(_NUM_RUNS.value)),
+        batch_size=BATCH_SIZE.value,
+        epochs_per_call=_EPOCHS.value,
+    )
 
 
 def use_cores(num_cores: int) -> None:
@@ -70,7 +101,7 @@ def seconds_per_epoch(sweep: Sweep, num_epochs: int) -> float:
     return statistics.median(seconds[1:]) / num_epochs
 
 
-def measure_in_process(num_cores: int) -> dict[str, Any]:
+def _measure_in_process(num_cores: int) -> dict[str, Any]:
     """Runs this benchmark's own command on so many cores and returns its JSON."""
     command = [sys.executable, *_own_command(), f"--cores={num_cores}", "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -80,3 +111,93 @@ def measure_in_process(num_cores: int) -> dict[str, Any]:
 def _own_command() -> list[str]:
     module = sys.modules["__main__"].__spec__
     return ["-m", module.name, *sys.argv[1:]]
+
+
+def _measure(
+    levels: Sequence[int],
+    make_sweep: Callable[..., Sweep],
+    flop_per_epoch: Callable[[int], float],
+    num_cores: int,
+) -> dict[str, Any]:
+    """Measures every level on so many cores, in this process."""
+    use_cores(num_cores)
+    used = devices.configure(num_cores)
+    seconds, product_speeds = {}, []
+    for level in levels:
+        product_speeds.append(product_flops())
+        sweep = make_sweep((level,), used)
+        seconds[level] = seconds_per_epoch(sweep, _EPOCHS.value)
+    speed = statistics.median(product_speeds) / num_cores
+    measured = {"cores": num_cores, "product_gflops_per_core": speed / 1e9}
+    measured["levels"] = {}
+    for level in levels:
+        per_run = seconds[level] * num_cores / _NUM_RUNS.value
+        flop = flop_per_epoch(level)
+        measured["levels"][str(level)] = {
+            "ms_per_run_epoch": 1e3 * per_run,
+            "run_epochs_per_second_per_core": 1 / per_run,
+            "gflop_per_run_epoch": flop / 1e9,
+            "share_of_product_speed": flop / per_run / speed,
+        }
+    if len(levels) > 1:
+        mixed = seconds_per_epoch(make_sweep(tuple(levels), used), _EPOCHS.value)
+        measured["mixed_over_alone"] = mixed / sum(seconds.values())
+    return measured
+
+
+def _measure_all() -> dict[str, Any]:
+    num_cores = len(os.sched_getaffinity(0))
+    one = _measure_in_process(1)
+    everything = one if num_cores == 1 else _measure_in_process(num_cores)
+    gain = {
+        level: num_cores
+        * everything["levels"][level]["run_epochs_per_second_per_core"]
+        / one["levels"][level]["run_epochs_per_second_per_core"]
+        for level in one["levels"]
+    }
+    return {"runs": _NUM_RUNS.value, "one": one, "all": everything, "gain": gain}
+
+
+def _print(measured: dict[str, Any]) -> None:
+    print(
+        f"{measured['cores']} core(s), float32 product at "
+        f"{measured['product_gflops_per_core']:.0f} GFLOP/s per core"
+    )
+    print("level  ms/run-epoch  run-epochs/s/core  GFLOP/run-epoch  share of product")
+    for level, row in measured["levels"].items():
+        print(
+            f"{level:>5}  {row['ms_per_run_epoch']:12.2f}  "
+            f"{row['run_epochs_per_second_per_core']:17.1f}  "
+            f"{row['gflop_per_run_epoch']:15.3f}  {row['share_of_product_speed']:16.3f}"
+        )
+    if "mixed_over_alone" in measured:
+        ratio = measured["mixed_over_alone"]
+        print(f"mixed sweep over the sum of its levels alone: {ratio:.2f}")
+
+
+def report(
+    levels: Sequence[int],
+    make_sweep: Callable[..., Sweep],
+    flop_per_epoch: Callable[[int], float],
+) -> None:
+    """Measures sweeps of each level, and of all together, as the flags say; prints.
+
+    Args:
+      levels: numbers of latents.
+      make_sweep: (levels, devices) -> Sweep of `config(levels)`.
+      flop_per_epoch: the floating-point operations that an epoch of a run needs in
+        its matrix products, by level.
+    """
+    if _CORES.value:
+        measured = _measure(levels, make_sweep, flop_per_epoch, _CORES.value)
+    else:
+        measured = _measure_all()
+    if _JSON.value:
+        print(json.dumps(measured))
+    elif _CORES.value:
+        _print(measured)
+    else:
+        _print(measured["one"])
+        _print(measured["all"])
+        gains = ", ".join(f"{level}: {g:.2f}" for level, g in measured["gain"].items())
+        print(f"throughput of {measured['all']['cores']} cores over one: {gains}")

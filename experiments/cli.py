@@ -1,9 +1,11 @@
 """The command line of every binary: one line for an error, and `--levels`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 
 _EXIT_USAGE = 2
@@ -46,6 +48,10 @@ def run(main: Callable[[], Any]) -> None:
             main()
         except (ValueError, OSError) as error:
             _fail(error)
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                _fail(error)
+            _leave_job(error)
 
     app.run(guarded, flags_parser=parse)
 
@@ -53,3 +59,15 @@ def run(main: Callable[[], Any]) -> None:
 def _fail(message: object) -> None:
     print("error:", " ".join(str(message).split()), file=sys.stderr)
     sys.exit(_EXIT_USAGE)
+
+
+def _leave_job(error: Exception) -> None:
+    """Ends this process without waiting for others, one of which is lost."""
+    first_line = str(error).strip().splitlines()[0]
+    print(
+        "error: expected all processes of the job to answer, got "
+        f"{first_line[:200]}; the same command resumes from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(_EXIT_USAGE)

@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, runner
-from lvm_jax import devices, report, results
+from lvm_jax import report, results
 from lvm_jax.data import pcfg as data
 from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg, score
 from lvm_jax.models import neural_pcfg as model
@@ -375,22 +375,23 @@ def _truth_arrays(truth: Truth) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
-    config = runner.config(_LEVELS.value)
-    levels = tuple((size, size) for size in config.levels)
-    config = dataclasses.replace(
-        config, levels=levels, batch_size=_batch_size(), snapshot_every=1
-    )
-    used = devices.configure(runner.DEVICES.value)
-    _check_memory(levels, len(config.seeds))
-    truth = _load_truth(used)
-    if _TRUTH_ONLY.value:
-        results.write_arrays(
-            runner.create_workdir() / results.TRUTH, _truth_arrays(truth)
+    job = runner.start(_LEVELS.value)
+    levels = tuple((size, size) for size in job.config.levels)
+    job = job._replace(
+        config=dataclasses.replace(
+            job.config, levels=levels, batch_size=_batch_size(), snapshot_every=1
         )
+    )
+    _check_memory(levels, len(job.config.seeds))
+    truth = _load_truth(job.devices)
+    dataset = _draw(truth, 0, _NUM_SAMPLES.value)
+    if _TRUTH_ONLY.value:
+        with runner.opened(dataset) as workdir:
+            results.write_arrays(workdir / results.TRUTH, _truth_arrays(truth))
         return
-    held_out, train = runner.split(_draw(truth, 0, _NUM_SAMPLES.value).samples)
+    held_out, train = runner.split(dataset.samples)
     bounds = data.bucket_lengths(
-        pcfg.num_words(train), _NUM_BUCKETS.value, config.batch_size
+        pcfg.num_words(train), _NUM_BUCKETS.value, job.config.batch_size
     )
     bounds[-1] = max(bounds[-1], int(pcfg.num_words(held_out).max()))
     parsed = _parse(
@@ -403,24 +404,30 @@ def main() -> None:
         ),
     )
     recover = functools.partial(_recover, truth.grammar, parsed)
-    sweep = Sweep(
-        neural_pcfg(len(truth.words), _learner_config()),
-        recover,
-        config,
-        train=Buckets(data.to_buckets(train, bounds)),
-        held_out=data.to_buckets(held_out, bounds[-1:]),
-        devices=used,
-    )
-    workdir = runner.create_workdir()
-    true_nll = _print_truth(truth, test)
-    kept, history = runner.train(sweep, truth.name, "nll")
-    rows = runner.kept_rows(sweep, truth.name, "nll", kept, recover, sign=-1)
-    measures = _test_rows(truth.grammar, test, kept)
-    rows = [row | more for row, more in zip(rows, measures, strict=True)]
-    learned = {results.level_name(level): models for level, models in kept.items()}
-    results.write_sweep(workdir, history, rows, learned, _truth_arrays(truth))
-    _report(workdir, truth, kept, test, true_nll)
-    print(f"tables, parameters and figures are in {workdir}")
+    learner = neural_pcfg(len(truth.words), _learner_config())
+
+    def make_sweep(config):
+        return Sweep(
+            learner,
+            recover,
+            config,
+            train=Buckets(data.to_buckets(train, bounds)),
+            held_out=data.to_buckets(held_out, bounds[-1:]),
+            devices=job.devices,
+        )
+
+    with runner.trained(job, make_sweep, dataset, "nll") as trained:
+        kept = trained.kept
+        true_nll = _print_truth(truth, test)
+        rows = runner.kept_rows(job, truth.name, "nll", kept, recover, sign=-1)
+        measures = _test_rows(truth.grammar, test, kept)
+        rows = [row | more for row, more in zip(rows, measures, strict=True)]
+        learned = {results.level_name(level): models for level, models in kept.items()}
+        results.write_sweep(
+            trained.workdir, trained.history, rows, learned, _truth_arrays(truth)
+        )
+        _report(trained.workdir, truth, kept, test, true_nll)
+    print(f"tables, parameters and figures are in {trained.workdir}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, runner
-from lvm_jax import devices, report, results
+from lvm_jax import report, results
 from lvm_jax.data import noisy_or as data
 from lvm_jax.data import release
 from lvm_jax.learners.nvil import NvilConfig, Params, mask, nvil, pack
@@ -158,7 +158,7 @@ def _plot_latents(
     report.plot_pictures(
         np.asarray(1 - truth.failure).reshape(shape),
         np.asarray(1 - model.failure)[:level].reshape(shape),
-        noisy_or.recover(truth, model, live),
+        jax.jit(noisy_or.recover)(truth, model, live),
         path,
         f"{title}: 1 - failure, first run with {level} latents",
     )
@@ -194,28 +194,31 @@ def _report(
 
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
-    config = runner.config(_LEVELS.value)
-    used = devices.configure(runner.DEVICES.value)
+    job = runner.start(_LEVELS.value)
     dataset = _load()
     held_out, train = runner.split(np.asarray(dataset.samples))
     mean = train.mean(axis=0, dtype=np.float32)
     recover = functools.partial(_recover, dataset.truth)
-    sweep = Sweep(
-        nvil(mean, _config()),
-        recover,
-        config,
-        train=pack(train),
-        held_out=pack(held_out),
-        devices=used,
-    )
-    workdir = runner.create_workdir()
-    kept, history = runner.train(sweep, dataset.name, "elbo")
-    rows = runner.kept_rows(sweep, dataset.name, "elbo", kept, recover)
-    log_likelihoods = _log_likelihood_rows(kept, held_out, mean)
-    rows = [row | more for row, more in zip(rows, log_likelihoods, strict=True)]
-    results.write_sweep(workdir, history, rows, kept, dataset.truth)
-    _report(workdir, dataset, kept, held_out)
-    print(f"tables, parameters and figures are in {workdir}")
+
+    def make_sweep(config):
+        return Sweep(
+            nvil(mean, _config()),
+            recover,
+            config,
+            train=pack(train),
+            held_out=pack(held_out),
+            devices=job.devices,
+        )
+
+    with runner.trained(job, make_sweep, dataset, "elbo") as trained:
+        rows = runner.kept_rows(job, dataset.name, "elbo", trained.kept, recover)
+        log_likelihoods = _log_likelihood_rows(trained.kept, held_out, mean)
+        rows = [row | more for row, more in zip(rows, log_likelihoods, strict=True)]
+        results.write_sweep(
+            trained.workdir, trained.history, rows, trained.kept, dataset.truth
+        )
+        _report(trained.workdir, dataset, trained.kept, held_out)
+    print(f"tables, parameters and figures are in {trained.workdir}")
 
 
 if __name__ == "__main__":

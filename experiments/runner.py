@@ -1,21 +1,24 @@
-"""What every sweep binary shares: its flags, progress and results."""
+"""What every sweep binary shares: its flags, training, checkpoints and results."""
 
+import contextlib
+import dataclasses
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 from absl import flags
 
-from experiments import cli
-from lvm_jax import results
+from experiments import training
+from experiments.interruption import Interruption
+from experiments.training import Part
+from lvm_jax import checkpoint, devices, results, waves, workdir
 from lvm_jax.results import Row
-from lvm_jax.sweep import Group, Kept, Record, Sweep, SweepConfig
-from lvm_jax.types import Level, Recovery
+from lvm_jax.sweep import Kept, Sweep, SweepConfig
+from lvm_jax.types import Dataset, Level, Recovery
+from lvm_jax.waves import Wave
 
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of the first run; the others count on from it.", lower_bound=0
@@ -42,30 +45,105 @@ _EPOCHS_PER_CALL = flags.DEFINE_integer(
     "depend on it.",
     lower_bound=1,
 )
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "New directory for results and figures.", required=True
+_CHECKPOINT_EVERY = flags.DEFINE_integer(
+    "checkpoint_every",
+    50,
+    "Epochs between two checkpoints, rounded up to whole compiled calls.",
+    lower_bound=1,
 )
-DEVICES = flags.DEFINE_integer(
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Directory for results and figures. One that is there is gone on with: an "
+    "interrupted sweep is resumed, and more seeds, levels or epochs are added.",
+    required=True,
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Remove the results in --workdir and start anew."
+)
+_MEMORY_LIMIT = flags.DEFINE_float(
+    "memory_limit",
+    None,
+    "MiB that a sweep may use on each device: a larger one is trained in waves. By "
+    "default what an accelerator has, and no limit on a CPU.",
+    lower_bound=0.0,
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print the plan (runs, groups, waves, bytes, padding) and stop."
+)
+_DEVICES = flags.DEFINE_integer(
     "devices",
     0,
-    "Devices to spread the runs over: 0 for every accelerator, or for as many host "
-    "devices as there are cores.",
+    "Devices of this process to spread the runs over: 0 for every accelerator, or for "
+    "as many host devices as there are cores.",
     lower_bound=0,
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of the first process, to run as one of several; "
+    "$JAX_COORDINATOR_ADDRESS if not given.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Processes of the job; $JAX_NUM_PROCESSES if not given."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "This process, from 0; $JAX_PROCESS_ID if not given."
+)
+
+# Flags on which no run's numbers depend.
+_FREE = {
+    *("levels", "seed", "num_seeds", "epochs", "epochs_per_call", "checkpoint_every"),
+    *("workdir", "overwrite", "memory_limit", "dry_run", "devices"),
+    *("coordinator", "num_processes", "process_id"),
+}
 
 
-def config(levels: Sequence[str]) -> SweepConfig:
-    """The sweep that the flags ask for.
+class Trained(NamedTuple):
+    """A sweep that has been trained.
+
+    Attributes:
+      workdir: where its results go.
+      kept: the models of each level, by seed.
+      history: a row for each run and epoch, by level, seed and epoch.
+    """
+
+    workdir: pathlib.Path
+    kept: dict[Level, Kept]
+    history: Iterator[Row]
+
+
+class Job(NamedTuple):
+    """What the flags ask this process to do.
+
+    Attributes:
+      config: the sweep, without regard to what is there of it.
+      devices: to spread the runs over, other processes' included.
+      interruption: whether a signal has come.
+    """
+
+    config: SweepConfig
+    devices: list[jax.Device]
+    interruption: Interruption
+
+
+def start(levels: Sequence[str], precision: str = "float32") -> Job:
+    """Joins the job that the flags or the environment name, and chooses devices.
 
     Raises:
-      ValueError: if a level comes twice.
+      ValueError: if a level comes twice, or there are fewer devices.
     """
-    return SweepConfig(
+    config = SweepConfig(
         levels=tuple(int(level) for level in levels),
         seeds=tuple(range(_SEED.value, _SEED.value + _NUM_SEEDS.value)),
         batch_size=_BATCH_SIZE.value,
         epochs_per_call=_EPOCHS_PER_CALL.value,
     )
+    # Before the threads of XLA, which then do not see the signals either.
+    interruption = Interruption()
+    devices.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    used = devices.configure(_DEVICES.value, precision=precision)
+    return Job(config, used, interruption)
 
 
 def split(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,68 +160,144 @@ def split(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return samples[: _HELD_OUT.value], samples[_HELD_OUT.value :]
 
 
-def create_workdir() -> pathlib.Path:
-    """Makes `--workdir` and writes the flags into it.
+@contextlib.contextmanager
+def trained(
+    job: Job,
+    make_sweep: Callable[[SweepConfig], Sweep],
+    dataset: Dataset,
+    metric: str,
+) -> Iterator[Trained]:
+    """Trains for `--epochs` what `--workdir` does not hold yet, and then holds it.
 
-    Raises:
-      ValueError: if it has files already.
-      OSError: if it cannot be made.
-    """
-    workdir = results.create_workdir(pathlib.Path(_WORKDIR.value))
-    values = {
-        flag.name: flag.value
-        for module in (sys.argv[0], cli.__name__, __name__)
-        for flag in flags.FLAGS.get_key_flags_for_module(module)
-    }
-    results.write_json(workdir / results.FLAGS, values)
-    return workdir
-
-
-def _describe(groups: Sequence[Group], records: Sequence[Record], metric: str) -> str:
-    """The last epoch of every level: the held-out metric and the truths recovered."""
-    parts = []
-    for group, record in zip(groups, records, strict=True):
-        for level in dict.fromkeys(group.levels):
-            runs = [index for index, other in enumerate(group.levels) if other == level]
-            value = np.nanmean(record.held_out[metric][runs, -1])
-            recovered = record.recovery["num_recovered"][runs, -1].mean()
-            parts.append(f"{results.level_name(level)}:{value:.4g}/{recovered:.1f}")
-    return " ".join(parts)
-
-
-def train(
-    sweep: Sweep, dataset: str, metric: str
-) -> tuple[dict[Level, Kept], list[Row]]:
-    """Trains a sweep for `--epochs`, with a progress bar.
+    Only the first of several processes gets a result; the others end here.
 
     Args:
-      sweep: the sweep.
-      dataset: its name, for the rows.
+      job: from `start`.
+      make_sweep: the sweep of a part of the job's runs.
+      dataset: what it learns from.
       metric: the held-out metric to show.
 
-    Returns:
-      The kept models of each level, and a row for each run and epoch.
+    Yields:
+      Trained.
+
+    Raises:
+      ValueError: if the workdir or a flag does not fit.
+      OSError: if the workdir cannot be written.
+      SystemExit: after a signal, with its status, and after a dry run.
     """
-    num_runs = sum(len(group.seeds) for group in sweep.groups)
-    print(f"{num_runs} runs; by level: held-out {metric} / truths recovered")
-    rows = []
-    with tqdm.tqdm(total=_EPOCHS.value, unit="epoch", dynamic_ncols=True) as bar:
-        started = time.monotonic()
-        for chunk in sweep.train(sweep.init(), 0, _EPOCHS.value):
-            num_epochs = chunk.epoch - bar.n
-            rows += results.history_rows(dataset, sweep.groups, chunk.records, bar.n)
-            seconds, started = time.monotonic() - started, time.monotonic()
-            rate = num_runs * num_epochs / seconds
-            last = _describe(sweep.groups, chunk.records, metric)
-            bar.set_postfix_str(f"{rate:.0f} runs x epochs/s, {last}", refresh=False)
-            bar.update(num_epochs)
-    names = [results.level_name(level) for level in sweep.config.levels]
-    rows.sort(key=lambda row: (names.index(row["level"]), row["seed"], row["epoch"]))
-    return sweep.kept(chunk.runs, chunk.epoch), rows
+
+    def sweep_of(wave):
+        return make_sweep(
+            dataclasses.replace(job.config, levels=wave.levels, seeds=wave.seeds)
+        )
+
+    everything = Wave(job.config.levels, job.config.seeds)
+    sweep_of(everything)  # Refuses what makes no sense before anything is written.
+    path = pathlib.Path(_WORKDIR.value)
+    is_first = devices.is_first_process()
+    with contextlib.ExitStack() as stack:
+        if is_first and not _DRY_RUN.value:
+            stack.enter_context(opened(dataset))
+        waves_ = _waves(path, everything, sweep_of)
+        parts = []
+        for index, wave in enumerate(waves_):
+            name = f"wave {index + 1} of {len(waves_)}"
+            if _DRY_RUN.value:
+                print(training.describe(name, sweep_of(wave)))
+                continue
+            directory = workdir.add_wave(path, index, wave) if is_first else None
+            parts.append(
+                training.train(
+                    sweep_of(wave),
+                    directory,
+                    _EPOCHS.value,
+                    checkpoint_every=_CHECKPOINT_EVERY.value,
+                    metric=metric,
+                    name=name,
+                    interruption=job.interruption,
+                )
+            )
+        if _DRY_RUN.value or not is_first:
+            sys.exit(0)
+        yield Trained(path, _kept(job.config, parts), _history(job, dataset, parts))
+
+
+def opened(dataset: Dataset) -> contextlib.AbstractContextManager[pathlib.Path]:
+    """Holds `--workdir` for this process, if it is new or fits the flags and data.
+
+    Raises:
+      ValueError: if it does not fit.
+      OSError: if it cannot be written.
+    """
+    return workdir.opened(
+        pathlib.Path(_WORKDIR.value),
+        _flags(dataset),
+        free=_FREE,
+        overwrite=_OVERWRITE.value,
+    )
+
+
+def _flags(dataset: Dataset) -> dict[str, Any]:
+    """All flags of the binary, and a digest of the data."""
+    values = {
+        flag.name: flag.value
+        for module, own in flags.FLAGS.flags_by_module_dict().items()
+        for flag in own
+        if module == sys.argv[0] or module.startswith("experiments.")
+    }
+    data = jax.tree.map(np.asarray, (dataset.samples, dataset.truth))
+    return values | {"data": checkpoint.digest(results.flatten(data))[:16]}
+
+
+def _waves(
+    path: pathlib.Path, everything: Wave, sweep_of: Callable[[Wave], Sweep]
+) -> list[Wave]:
+    """The waves that are there, and then what is lacking in waves that fit."""
+    there = workdir.waves(path) if devices.is_first_process() else None
+    there = workdir.as_waves(devices.on_every_process(there))
+    lacking = waves.missing(there, everything.levels, everything.seeds)
+    limit = _memory_limit()
+    if limit is not None:
+        lacking = [
+            part for wave in lacking for part in waves.split(wave, sweep_of, limit)
+        ]
+    return there + lacking
+
+
+def _memory_limit() -> float | None:
+    """Bytes that a sweep may use on a device."""
+    if _MEMORY_LIMIT.value is not None:
+        return _MEMORY_LIMIT.value * 2**20
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def _kept(config: SweepConfig, parts: Sequence[Part]) -> dict[Level, Kept]:
+    """The kept models of all waves, by level and seed."""
+    models = {level: [] for level in config.levels}
+    seeds = {level: [] for level in config.levels}
+    for part in parts:
+        kept = part.sweep.kept(part.restored.runs, part.restored.epoch)
+        for level, own in kept.items():
+            models[level].append(own)
+            seeds[level] += part.sweep.config.seeds
+    return {
+        level: jax.tree.map(
+            lambda *leaves, level=level: np.concatenate(leaves)[
+                np.argsort(seeds[level])
+            ],
+            *models[level],
+        )
+        for level in config.levels
+    }
+
+
+def _history(job: Job, dataset: Dataset, parts: Sequence[Part]) -> Iterator[Row]:
+    histories = [(part.sweep.groups, part.restored.records) for part in parts]
+    return results.history_rows(dataset.name, job.config, histories)
 
 
 def kept_rows(
-    sweep: Sweep,
+    job: Job,
     dataset: str,
     metric: str,
     kept: dict[Level, Kept],
@@ -156,7 +310,7 @@ def kept_rows(
     A diverged run has recovered nothing.
 
     Args:
-      sweep: the sweep.
+      job: from `start`.
       dataset: its name.
       metric: the held-out metric that the objective is.
       kept: the models of each level.
@@ -171,7 +325,7 @@ def kept_rows(
         recovery = jax.device_get(
             jax.jit(jax.vmap(recover))(models.params, models.live)
         )
-        for run, seed in enumerate(sweep.config.seeds):
+        for run, seed in enumerate(job.config.seeds):
             counts = {
                 name: 0 if models.diverged[run] else values[run].item()
                 for name, values in recovery._asdict().items()

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, runner
-from lvm_jax import devices, report, results
+from lvm_jax import report, results
 from lvm_jax.data import release
 from lvm_jax.data import sparse_coding as data
 from lvm_jax.learners.alternating_minimization import (
@@ -116,7 +116,7 @@ def _plot_cosines(
     )
     report.plot_similarity(
         np.asarray(truth.dictionary @ params.dictionary.T)[:, :level],
-        _recover(truth, x, params, live),
+        jax.jit(_recover)(truth, x, params, live),
         path,
         f"{dataset.name}: first run with {level} columns",
         label="cosine",
@@ -153,8 +153,7 @@ def _report(
 
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
-    config = runner.config(_LEVELS.value)
-    used = devices.configure(runner.DEVICES.value, precision=_PRECISION.value)
+    job = runner.start(_LEVELS.value, _PRECISION.value)
     dataset = _load()
     held_out, train = runner.split(np.asarray(dataset.samples))
     x = jnp.asarray(held_out)
@@ -163,15 +162,26 @@ def main() -> None:
         held_out.shape[1],
         AlternatingMinimizationConfig(_STEP_SIZE.value, _THRESHOLD.value),
     )
-    sweep = Sweep(
-        learner, recover, config, train=train, held_out=held_out, devices=used
-    )
-    workdir = runner.create_workdir()
-    kept, history = runner.train(sweep, dataset.name, "error")
-    rows = runner.kept_rows(sweep, dataset.name, "error", kept, recover, sign=-1)
-    results.write_sweep(workdir, history, rows, kept, dataset.truth)
-    _report(workdir, dataset, kept, x)
-    print(f"tables, parameters and figures are in {workdir}")
+
+    def make_sweep(config):
+        return Sweep(
+            learner,
+            recover,
+            config,
+            train=train,
+            held_out=held_out,
+            devices=job.devices,
+        )
+
+    with runner.trained(job, make_sweep, dataset, "error") as trained:
+        rows = runner.kept_rows(
+            job, dataset.name, "error", trained.kept, recover, sign=-1
+        )
+        results.write_sweep(
+            trained.workdir, trained.history, rows, trained.kept, dataset.truth
+        )
+        _report(trained.workdir, dataset, trained.kept, x)
+    print(f"tables, parameters and figures are in {trained.workdir}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,36 @@
 """Settings of JAX that a binary makes once, before it uses a device."""
 
+import json
 import os
 import pathlib
+from typing import Any
 
 import jax
+import numpy as np
+import scipy.linalg  # noqa: F401, loads the BLAS that jaxlib calls.
+import threadpoolctl
+from jax.experimental import multihost_utils
 
 _CACHE = pathlib.Path.home() / ".cache" / "lvm_jax"
+_HEARTBEAT_SECONDS = 30
 
 
 def configure(num_devices: int = 0, *, precision: str = "float32") -> list[jax.Device]:
     """Chooses the devices, and keeps compiled programs for the next process.
 
     On a CPU each core becomes a device of its own: a sweep spreads its runs over
-    devices. Matrix products are computed in full float32 on every platform.
-    Compiled programs are kept in $JAX_COMPILATION_CACHE_DIR, else in
-    ~/.cache/lvm_jax.
+    devices, and BLAS keeps to the thread that calls it: threads of its own would
+    contend with those of other devices (three times slower on two cores). Matrix
+    products are computed in full float32 on every platform. Compiled programs are
+    kept in $JAX_COMPILATION_CACHE_DIR, else in ~/.cache/lvm_jax.
 
     Args:
-      num_devices: how many devices to use; 0 for all devices of an accelerator, or
-        as many as this process may use cores.
+      num_devices: how many devices of each process to use; 0 for all devices of an
+        accelerator, or as many as this process may use cores.
       precision: "float64" to have 64-bit numbers as the default.
 
     Returns:
-      The devices.
+      The devices, those of all processes of a job.
 
     Raises:
       ValueError: if there are fewer devices.
@@ -34,7 +42,72 @@ def configure(num_devices: int = 0, *, precision: str = "float32") -> list[jax.D
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_enable_x64", precision == "float64")
-    devices = jax.devices()
-    if num_devices > len(devices):
-        raise ValueError(f"expected at most {len(devices)} devices, got {num_devices}")
-    return devices[: num_devices or None]
+    threadpoolctl.threadpool_limits(1, user_api="blas")
+    num_local = len(jax.local_devices())
+    if num_devices > num_local:
+        raise ValueError(f"expected at most {num_local} devices, got {num_devices}")
+    by_process = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    return [
+        device
+        for own in by_process.values()
+        for device in own[: num_devices or len(own)]
+    ]
+
+
+def join(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the other processes of a job, if it has any.
+
+    Args:
+      coordinator: HOST:PORT of the first process. What is None is taken from
+        $JAX_COORDINATOR_ADDRESS, $JAX_NUM_PROCESSES and $JAX_PROCESS_ID.
+      num_processes: processes of the job.
+      process_id: this process, from 0.
+
+    Raises:
+      ValueError: if the three do not belong together.
+    """
+    environment = os.environ.get
+    coordinator = coordinator or environment("JAX_COORDINATOR_ADDRESS")
+    if num_processes is None:
+        num_processes = environment("JAX_NUM_PROCESSES")
+    if process_id is None:
+        process_id = environment("JAX_PROCESS_ID")
+    given = [value is not None for value in (coordinator, num_processes, process_id)]
+    if not any(given):
+        return
+    if not all(given) or not 0 <= int(process_id) < int(num_processes):
+        raise ValueError(
+            "expected a coordinator, a number of processes and a process below it, got "
+            f"{coordinator}, {num_processes} and {process_id}"
+        )
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        coordinator,
+        int(num_processes),
+        int(process_id),
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files of its job."""
+    return jax.process_index() == 0
+
+
+def on_every_process(value: Any) -> Any:
+    """What the first process has, as JSON has it, on every process.
+
+    Args:
+      value: of the first process; the others' is not looked at.
+    """
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(text.size)))
+    padded = np.zeros(length, np.uint8)
+    padded[: min(length, text.size)] = text[:length]
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)))

@@ -8,13 +8,15 @@ import csv
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from lvm_jax.sweep import Group, Record
+from lvm_jax.sweep import Group, Record, SweepConfig
 from lvm_jax.types import Level
 
 FLAGS = "flags.json"
@@ -31,30 +33,6 @@ def level_name(level: Level) -> str:
     return "x".join(str(size) for size in jax.tree.leaves(level))
 
 
-def create_workdir(path: pathlib.Path) -> pathlib.Path:
-    """Makes a new directory for a sweep's results.
-
-    Args:
-      path: where. An empty directory may be there already.
-
-    Returns:
-      The path.
-
-    Raises:
-      ValueError: if something is there that a sweep would overwrite.
-      OSError: if the directory cannot be made.
-    """
-    path = pathlib.Path(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"expected a directory as workdir, got the file {path}")
-    if path.exists() and any(path.iterdir()):
-        raise ValueError(
-            f"expected a new or empty workdir, got {path}, which has files"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def _replace(path: pathlib.Path, write) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -67,19 +45,22 @@ def _replace(path: pathlib.Path, write) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes a dictionary as JSON."""
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes values as JSON."""
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     _replace(path, lambda file: file.write(text.encode()))
 
 
-def write_rows(path: pathlib.Path, rows: Sequence[Row]) -> None:
-    """Writes rows that share their keys as a CSV table."""
+def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
+    """Writes rows that share their keys, at least one, as a CSV table."""
+    rows = iter(rows)
+    first = next(rows)
 
     def write(file):
         lines = _TextLines(file)
-        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(lines, list(first), lineterminator="\n")
         writer.writeheader()
+        writer.writerow(first)
         writer.writerows(rows)
 
     _replace(path, write)
@@ -119,13 +100,40 @@ def read_rows(path: pathlib.Path) -> list[Row]:
         ]
 
 
-def write_arrays(path: pathlib.Path, tree: Any) -> None:
-    """Writes a tree of arrays as an archive; names are paths such as 8/model/prior."""
+def flatten(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths, such as 8/model/prior."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    arrays = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in leaves
     }
+
+
+def unflatten(leaves: dict[str, Any], like: Any) -> Any:
+    """The tree that `flatten` made leaves of.
+
+    Args:
+      leaves: by path.
+      like: a tree of the same structure.
+
+    Returns:
+      A tree with those leaves.
+
+    Raises:
+      ValueError: if the paths are not those of the tree.
+    """
+    names = list(flatten(like))
+    if set(names) != set(leaves):
+        raise ValueError(
+            f"expected arrays {', '.join(names)}, got {', '.join(sorted(leaves))}"
+        )
+    treedef = jax.tree.structure(like)
+    return jax.tree.unflatten(treedef, [leaves[name] for name in names])
+
+
+def write_arrays(path: pathlib.Path, tree: Any) -> None:
+    """Writes a tree of arrays as an archive, named as `flatten` does."""
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten(tree).items()}
     _replace(path, lambda file: np.savez(file, **arrays))
 
 
@@ -134,15 +142,18 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     Raises:
       OSError: if the file cannot be read.
-      ValueError: if it holds anything but arrays.
+      ValueError: if it is damaged, or holds anything but arrays.
     """
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
+        raise ValueError(f"expected an archive of arrays, got {path}") from error
 
 
 def write_sweep(
     workdir: pathlib.Path,
-    history: Sequence[Row],
+    history: Iterable[Row],
     kept_rows: Sequence[Row],
     learned: Any,
     truth: Any,
@@ -163,39 +174,47 @@ def write_sweep(
 
 
 def history_rows(
-    dataset: str, groups: Iterable[Group], records: Iterable[Record], start: int = 0
-) -> list[Row]:
-    """One row for each run and epoch.
+    dataset: str,
+    config: SweepConfig,
+    histories: Iterable[tuple[Sequence[Group], Sequence[Record]]],
+) -> Iterator[Row]:
+    """One row for each run and epoch, made one at a time.
 
     Args:
       dataset: its name.
-      groups: the sweep's plan.
-      records: for each group, arrays [R, E] of the epochs after `start`.
-      start: the epoch before the first.
+      config: the levels and seeds, in the order of the rows.
+      histories: plans and for each of their groups a Record of arrays [R, E]; all
+        runs of the config are in one of them.
 
-    Returns:
+    Yields:
       Rows by level, seed and epoch.
     """
-    rows = []
-    for group, record in zip(groups, records, strict=True):
-        columns = {
-            **{f"train_{name}": values for name, values in record.train.items()},
-            **{f"held_out_{name}": values for name, values in record.held_out.items()},
-            **record.recovery,
-            "diverged": record.diverged,
-        }
-        for run, (level, seed) in enumerate(
-            zip(group.levels, group.seeds, strict=True)
-        ):
-            run_columns = [values[run].tolist() for values in columns.values()]
-            rows += [
-                {
+    place = {
+        (level, seed): (record, run)
+        for groups, records in histories
+        for group, record in zip(groups, records, strict=True)
+        for run, (level, seed) in enumerate(zip(group.levels, group.seeds, strict=True))
+    }
+    for level in config.levels:
+        for seed in config.seeds:
+            record, run = place[level, seed]
+            columns = {
+                **{f"train_{name}": values for name, values in record.train.items()},
+                **{
+                    f"held_out_{name}": values
+                    for name, values in record.held_out.items()
+                },
+                **record.recovery,
+                "diverged": record.diverged,
+            }
+            of_run = zip(
+                *(values[run].tolist() for values in columns.values()), strict=True
+            )
+            for epoch, values in enumerate(of_run, 1):
+                yield {
                     "dataset": dataset,
                     "level": level_name(level),
                     "seed": seed,
-                    "epoch": start + epoch,
+                    "epoch": epoch,
                     **dict(zip(columns, values, strict=True)),
                 }
-                for epoch, values in enumerate(zip(*run_columns, strict=True), 1)
-            ]
-    return rows

@@ -15,6 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lvm_jax.numerics import permutation
@@ -152,6 +153,26 @@ class Chunk(NamedTuple):
     records: tuple[Record, ...]
 
 
+class Memory(NamedTuple):
+    """Bytes that a device needs for a sweep.
+
+    Attributes:
+      data: of the samples, on every device.
+      per_run: of one run's state, twice where it cannot be updated in place, of its
+        records and of what a step computes with.
+      runs: runs of a device, spare ones included.
+    """
+
+    data: int
+    per_run: float
+    runs: int
+
+    @property
+    def total(self) -> float:
+        """Bytes of the data and of all runs of a device."""
+        return self.data + self.runs * self.per_run
+
+
 class Keys(NamedTuple):
     """Independent random keys of a run, one for each use."""
 
@@ -179,16 +200,13 @@ def plan(levels: Sequence[Level], seeds: Sequence[int]) -> tuple[Group, ...]:
       Groups whose runs together are all pairs of a level and a seed.
     """
 
-    def size(level):
-        return math.prod(jax.tree.leaves(level))
-
     def widest(members):
         return jax.tree.map(lambda *sizes: max(sizes), *members)
 
-    groups = [[level] for level in sorted(levels, key=size)[:1]]
-    for level in sorted(levels, key=size)[1:]:
+    groups = [[level] for level in sorted(levels, key=_size)[:1]]
+    for level in sorted(levels, key=_size)[1:]:
         wider = widest([*groups[-1], level])
-        if size(wider) <= _MAX_PADDING * min(map(size, groups[-1])):
+        if _size(wider) <= _MAX_PADDING * min(map(_size, groups[-1])):
             groups[-1].append(level)
         else:
             groups.append([level])
@@ -200,6 +218,10 @@ def plan(levels: Sequence[Level], seeds: Sequence[int]) -> tuple[Group, ...]:
         )
         for members in groups
     )
+
+
+def _size(level: Level) -> int:
+    return math.prod(jax.tree.leaves(level))
 
 
 def _live_mask(level: Level, width: Level) -> Any:
@@ -386,15 +408,13 @@ class Sweep:
                 f"samples, got {config.batch_size}"
             )
         self.config = config
+        self._learner = learner
         self.groups = plan(config.levels, config.seeds)
         self._mesh = Mesh(np.array(devices or jax.devices()), (_AXIS,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train, held_out), everywhere)
-        self._init_runs = jax.jit(
-            jax.vmap(functools.partial(_init_run, learner)),
-            out_shardings=self._sharding,
-        )
+        self._init = jax.jit(self._init_runs, out_shardings=self._sharding)
         self._chunk = jax.jit(
             jax.shard_map(
                 functools.partial(_train_chunk, learner, recover, config),
@@ -406,43 +426,145 @@ class Sweep:
             donate_argnums=1,
         )
 
+    @functools.cached_property
+    def _program(self) -> jax.stages.Compiled:
+        """The compiled chunk of epochs, for the shapes of this sweep."""
+        runs = tuple(
+            jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=self._sharding
+                ),
+                jax.eval_shape(self._init_runs, *self._start(group)),
+            )
+            for group in self.groups
+        )
+        span = (np.int32(0), np.int32(0))
+        return self._chunk.lower(self._data, runs, span).compile()
+
+    def shapes(self) -> tuple[Run, ...]:
+        """Shapes and types of what `gather` returns."""
+
+        def of_group(keys, live, group):
+            runs = _with_key(self._init_runs(keys, live), jax.random.key_data)
+            return jax.tree.map(lambda leaf: leaf[: len(group.seeds)], runs)
+
+        return tuple(
+            jax.eval_shape(
+                functools.partial(of_group, group=group), *self._start(group)
+            )
+            for group in self.groups
+        )
+
+    def memory(self) -> Memory:
+        """What a device needs, as the compiler has planned it; compiles the sweep."""
+        used = self._program.memory_analysis()
+        data = sum(leaf.nbytes for leaf in jax.tree.leaves(self._data))
+        total = (
+            used.argument_size_in_bytes
+            + used.output_size_in_bytes
+            + used.temp_size_in_bytes
+            - used.alias_size_in_bytes
+        )
+        runs = sum(map(self._num_padded, self.groups)) // self._mesh.size
+        return Memory(data, max(total - data, 0) / runs, runs)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that the runs are spread over."""
+        return self._mesh.size
+
+    def padding(self) -> float:
+        """The share of latents, over all runs, that are padding or of spare runs."""
+        latents = sum(_size(level) for group in self.groups for level in group.levels)
+        padded = sum(
+            _size(group.width) * self._num_padded(group) for group in self.groups
+        )
+        return 1 - latents / padded
+
+    def _num_padded(self, group: Group) -> int:
+        return len(group.seeds) + -len(group.seeds) % self._mesh.size
+
+    def _start(self, group: Group) -> tuple[np.ndarray, Any]:
+        """Key data and masks of a group's runs, filled up with repeats of the last."""
+        runs = list(zip(group.seeds, group.levels, strict=True))
+        runs += runs[-1:] * (self._num_padded(group) - len(runs))
+        keys = [jax.random.key_data(run_key(seed, level)) for seed, level in runs]
+        masks = [_live_mask(level, group.width) for _, level in runs]
+        live = jax.tree.map(lambda *mask: np.stack(mask), *masks)
+        return np.stack(jax.device_get(keys)), live
+
+    def _init_runs(self, keys: np.ndarray, live: Any) -> Run:
+        init = jax.vmap(functools.partial(_init_run, self._learner))
+        return init(jax.random.wrap_key_data(keys), live)
+
     def init(self) -> tuple[Run, ...]:
         """The runs before the first epoch, a stacked Run for each group.
 
         A group is filled up to a multiple of the number of devices with repeats of
         its last run.
         """
-        return tuple(self._init_group(group) for group in self.groups)
+        return tuple(self._init(*self._start(group)) for group in self.groups)
 
-    def _init_group(self, group: Group) -> Run:
-        num_spare = -len(group.seeds) % self._mesh.size
-        runs = list(zip(group.seeds, group.levels, strict=True))
-        runs += runs[-1:] * num_spare
-        keys = jnp.stack([run_key(seed, level) for seed, level in runs])
-        masks = [_live_mask(level, group.width) for _, level in runs]
-        live = jax.tree.map(lambda *mask: np.stack(mask), *masks)
-        return self._init_runs(keys, live)
+    def gather(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+        """Copies runs to the host, without spare ones and with keys as numbers.
+
+        Args:
+          runs: from `init` or a chunk. With several processes, all call this, and
+            all get all runs.
+
+        Returns:
+          A Run of arrays for each group, which training does not touch.
+        """
+        return tuple(
+            jax.tree.map(lambda leaf, group=group: leaf[: len(group.seeds)], run)
+            for group, run in zip(
+                self.groups,
+                _gather([_with_key(run, jax.random.key_data) for run in runs]),
+                strict=True,
+            )
+        )
+
+    def place(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+        """Puts runs from `gather` on this sweep's devices, however many there are."""
+
+        def on_devices(leaf, num_padded):
+            spare = np.repeat(leaf[-1:], num_padded - len(leaf), axis=0)
+            leaf = np.concatenate([leaf, spare])
+            return jax.make_array_from_callback(
+                leaf.shape, self._sharding, lambda index: leaf[index]
+            )
+
+        placed = [
+            jax.tree.map(
+                functools.partial(on_devices, num_padded=self._num_padded(group)), run
+            )
+            for group, run in zip(self.groups, runs, strict=True)
+        ]
+        return tuple(_with_key(run, jax.random.wrap_key_data) for run in placed)
 
     def train(self, runs: tuple[Run, ...], start: int, stop: int) -> Iterator[Chunk]:
         """Trains from after epoch `start` to `stop`, a compiled call at a time.
 
         Args:
-          runs: from `init`, or from an earlier chunk, on devices or as host arrays.
-            They are consumed.
+          runs: from `init`, `place` or an earlier chunk. They are consumed.
           start: the epoch that they have reached.
           stop: the epoch to reach.
 
         Yields:
           A Chunk after each compiled call.
         """
-        runs = jax.device_put(runs, self._sharding)
         for done in range(start, stop, self.config.epochs_per_call):
             count = min(self.config.epochs_per_call, stop - done)
-            span = (jnp.int32(done), jnp.int32(count))
-            runs, records = self._chunk(self._data, runs, span)
+            span = (np.int32(done), np.int32(count))
+            runs, records = self._program(self._data, runs, span)
             records = tuple(
-                _to_host(record, len(group.seeds), count)
-                for group, record in zip(self.groups, records, strict=True)
+                jax.tree.map(
+                    lambda leaf, group=group, count=count: leaf[
+                        : len(group.seeds), :count
+                    ],
+                    record,
+                )
+                for group, record in zip(self.groups, _gather(records), strict=True)
             )
             yield Chunk(done + count, runs, records)
 
@@ -452,36 +574,38 @@ class Sweep:
         The last epoch, which may lie between two snapshots, is a candidate too.
 
         Args:
-          runs: a stacked Run for each group.
+          runs: from `gather`.
           epoch: the epoch that they have reached.
 
         Returns:
           The models of each level, by seed as the config lists them.
         """
-        keep = jax.vmap(
-            functools.partial(_keep_if_better, is_candidate=True), (0, None)
+        keep = jax.jit(
+            jax.vmap(functools.partial(_keep_if_better, is_candidate=True), (0, None))
         )
         kept = {}
         for group, run in zip(self.groups, runs, strict=True):
             run = jax.device_get(keep(run, epoch))
+            models = Kept(
+                run.kept, run.live, run.kept_objective, run.kept_epoch, run.diverged
+            )
             for start in range(0, len(group.seeds), len(self.config.seeds)):
                 own = slice(start, start + len(self.config.seeds))
                 kept[group.levels[start]] = jax.tree.map(
-                    lambda leaf, own=own: leaf[own],
-                    Kept(
-                        run.kept,
-                        run.live,
-                        run.kept_objective,
-                        run.kept_epoch,
-                        run.diverged,
-                    ),
+                    lambda leaf, own=own: leaf[own], models
                 )
         return {level: kept[level] for level in self.config.levels}
 
 
-def _to_host(record: Record, num_runs: int, num_epochs: int) -> Record:
-    """A record without spare runs and without epochs that were not trained."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_runs, :num_epochs], record)
+def _with_key(run: Run, convert: Callable[[Any], Any]) -> Run:
+    return run._replace(key=convert(run.key))
+
+
+def _gather(tree: Any) -> Any:
+    """Copies of arrays that are spread over devices, of other processes too."""
+    if jax.process_count() > 1:
+        return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(np.array, tree)
 
 
 def _train_chunk(

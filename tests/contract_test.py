@@ -113,12 +113,14 @@ def case(request) -> Case:
 
 
 def _train(sweep_, stop, runs=None, start=0):
-    chunks = list(sweep_.train(sweep_.init() if runs is None else runs, start, stop))
+    """Runs and records on the host, from there or from the beginning."""
+    runs = sweep_.init() if runs is None else sweep_.place(runs)
+    chunks = list(sweep_.train(runs, start, stop))
     records = [
         jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *parts)
         for parts in zip(*(chunk.records for chunk in chunks), strict=True)
     ]
-    return jax.device_get(chunks[-1].runs), records
+    return sweep_.gather(chunks[-1].runs), records
 
 
 @pytest.fixture(scope="module")
@@ -263,8 +265,13 @@ def test_dead_latents_do_not_matter(case, mixed, trained):
 
 
 def test_a_diverged_run_is_marked_and_its_siblings_go_on(mixed, trained):
-    (runs,) = mixed.init()
-    params = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), runs.state.params)
+    (runs,) = mixed.gather(mixed.init())
+
+    def poison(leaf):
+        leaf[1] = np.nan
+        return leaf
+
+    params = jax.tree.map(poison, runs.state.params)
     poisoned = runs._replace(state=runs.state._replace(params=params))
     (runs,), (records,) = _train(mixed, 2, runs=(poisoned,))
     assert runs.diverged.tolist() == [False, True] + [False] * 4

@@ -15,8 +15,8 @@ _ORDER = [
     {"models"},
     {"data", "learners"},
     {"sweep"},
-    {"results"},
-    {"report"},
+    {"results", "waves"},
+    {"checkpoint", "workdir", "report"},
 ]
 _RANK = {name: rank for rank, names in enumerate(_ORDER) for name in names}
 
@@ -54,7 +54,19 @@ def test_imports_point_down(path):
         assert allowed, f"{path} imports {other}"
 
 
-@pytest.mark.parametrize("name", ["types", "recovery", "sweep", "results", "report"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "types",
+        "recovery",
+        "sweep",
+        "waves",
+        "results",
+        "checkpoint",
+        "workdir",
+        "report",
+    ],
+)
 def test_engine_knows_no_model(name):
     assert not _imported_layers(_PACKAGE / f"{name}.py") & {
         "models",

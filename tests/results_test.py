@@ -1,10 +1,11 @@
 """Files come back as they were written, whole or not at all."""
 
+import jax
 import numpy as np
 import pytest
 
 from lvm_jax import results
-from lvm_jax.sweep import Group, Record
+from lvm_jax.sweep import Group, Record, SweepConfig
 
 
 def test_rows_come_back_with_their_types(tmp_path):
@@ -42,16 +43,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_workdir_with_files_is_refused(tmp_path):
-    assert results.create_workdir(tmp_path / "new" / "run").is_dir()
-    assert results.create_workdir(tmp_path / "new" / "run").is_dir()  # still empty
-    (tmp_path / "new" / "run" / "results.csv").touch()
-    with pytest.raises(ValueError, match="new or empty workdir"):
-        results.create_workdir(tmp_path / "new" / "run")
-    with pytest.raises(ValueError, match="expected a directory"):
-        results.create_workdir(tmp_path / "new" / "run" / "results.csv")
-
-
 def test_history_has_a_row_for_each_run_and_epoch():
     group = Group(width=9, levels=(8, 8, 9, 9), seeds=(3, 4, 3, 4))
     values = np.arange(8.0).reshape(4, 2)
@@ -61,16 +52,25 @@ def test_history_has_a_row_for_each_run_and_epoch():
         recovery={"num_recovered": values.astype(int)},
         diverged=values > 6,
     )
-    rows = results.history_rows("IMG", [group], [record], start=10)
-    assert len(rows) == 8
-    assert rows[5] == {
+    later = Group(width=9, levels=(8, 9), seeds=(5, 5))
+    other = jax.tree.map(lambda leaf: leaf[2:], record)
+    config = SweepConfig(levels=(9, 8), seeds=(3, 4, 5))
+    histories = [([later], [other]), ([group], [record])]
+    rows = list(results.history_rows("IMG", config, histories))
+    assert [(row["level"], row["seed"], row["epoch"]) for row in rows] == [
+        (level, seed, epoch)
+        for level in ("9", "8")
+        for seed in (3, 4, 5)
+        for epoch in (1, 2)
+    ]
+    assert rows[1] == {
         "dataset": "IMG",
         "level": "9",
         "seed": 3,
-        "epoch": 12,
+        "epoch": 2,
         "train_elbo": 5.0,
         "held_out_elbo": 4.0,
         "num_recovered": 5,
         "diverged": False,
     }
-    assert [row["diverged"] for row in rows] == [False] * 7 + [True]
+    assert rows[5]["train_elbo"] == 7.0 and rows[5]["diverged"]

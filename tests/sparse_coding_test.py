@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from jax.test_util import check_grads
 
 from lvm_jax.data import release
 from lvm_jax.data import sparse_coding as data
@@ -98,6 +99,29 @@ def test_padding_changes_no_code(precision, width):
         atol=_TOLERANCE_IF_SINGULAR[precision],
     )
     assert (codes[:, 8:] == 0).all()
+
+
+def test_a_cpu_factors_no_batch_of_matrices():
+    """A batch is split over threads that may all be waiting for such a batch."""
+    codes = jax.jit(jax.vmap(sparse_coding.least_squares))
+    params = SparseCoding(jnp.ones((3, 24, 100)))
+    text = codes.lower(params, jnp.ones((3, 20, 100))).compile().as_text()
+    calls = [line for line in text.splitlines() if "lapack_" in line]
+    assert calls
+    for call in calls:
+        assert "f32[24,24]" in call and "f32[3," not in call
+
+
+def test_least_squares_has_the_gradient_of_the_pseudo_inverse():
+    with jax.enable_x64(True):
+        dictionaries = jnp.asarray(_unit_rows(2, 4, 6))
+        x = jnp.asarray(_unit_rows(2, 3, 6, seed=1))
+        codes = jax.vmap(
+            lambda dictionary, x: sparse_coding.least_squares(
+                SparseCoding(dictionary), x
+            )
+        )
+        check_grads(codes, (dictionaries, x), order=1, rtol=1e-5)
 
 
 def test_init_draws_unit_columns_that_do_not_depend_on_the_width():

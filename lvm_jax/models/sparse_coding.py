@@ -12,6 +12,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from lvm_jax import recovery
 from lvm_jax.types import Recovery
@@ -123,6 +124,49 @@ def _relaid(transposed: chex.Array) -> chex.Array:
     return jax.lax.optimization_barrier(transposed)
 
 
+def _factor_and_invert(gram: chex.Array) -> chex.Array:
+    factor = jax.lax.linalg.cholesky(gram, symmetrize_input=False)
+    identity = jnp.eye(len(gram), dtype=gram.dtype)
+    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+
+
+@custom_vmap
+def _one_by_one(gram: chex.Array) -> chex.Array:
+    return _factor_and_invert(gram)
+
+
+@_one_by_one.def_vmap
+def _map_one_by_one(axis_size, in_batched, gram):
+    """Factors one matrix after the other on a CPU.
+
+    There jaxlib splits a batch over the threads that run the program, and waits for
+    them: two batches at a time, of two devices or of two groups of a sweep, leave
+    no thread to wait for, and the process hangs.
+    """
+    del axis_size, in_batched  # Unused: the only argument is mapped.
+    inverse = jax.lax.platform_dependent(
+        gram,
+        cpu=lambda gram: jax.lax.map(_one_by_one, gram),
+        default=jax.vmap(_factor_and_invert),
+    )
+    return inverse, True
+
+
+@jax.custom_jvp
+def _inverse_factor(gram: chex.Array) -> chex.Array:
+    """L^-1 [K, K] of the Cholesky factor L of a positive definite matrix."""
+    return _one_by_one(gram)
+
+
+@_inverse_factor.defjvp
+def _inverse_factor_jvp(primals, tangents):
+    """Source: Murray, "Differentiation of the Cholesky decomposition", 2016."""
+    inverse = _inverse_factor(*primals)
+    whitened = inverse @ tangents[0] @ inverse.T
+    half = jnp.tril(whitened) - 0.5 * jnp.diag(jnp.diag(whitened))
+    return inverse, -half @ inverse
+
+
 def least_squares(params: SparseCoding, x: chex.Array) -> chex.Array:
     """pinv(A) x: the shortest of the codes whose decoding is closest to x.
 
@@ -156,19 +200,14 @@ def least_squares(params: SparseCoding, x: chex.Array) -> chex.Array:
     norm = jnp.sqrt(jnp.einsum("kl,kl->", gram, gram))
     guard = _GUARD[gram.dtype.name] * norm
     gram += guard * jnp.eye(len(gram), dtype=gram.dtype)
-    factor = jax.lax.linalg.cholesky(gram, symmetrize_input=False)
+    inverse_factor = _inverse_factor(gram)
 
     def solve(rows):
-        half = jax.lax.linalg.triangular_solve(
-            factor, rows.T, left_side=True, lower=True
-        )
-        return jax.lax.linalg.triangular_solve(
-            factor, half, left_side=True, lower=True, transpose_a=True
-        ).T
+        return _relaid(_relaid(rows @ inverse_factor.T) @ inverse_factor)
 
     def refined(rows):
         rough = solve(rows)
-        return _relaid(rough + guard * solve(rough))
+        return rough + guard * solve(rough)
 
     if is_wide:
         return jnp.einsum("nd,kd->nk", refined(x), dictionary)

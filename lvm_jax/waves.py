@@ -1,0 +1,111 @@
+"""What a sweep still has to train, cut into waves that fit into memory.
+
+A wave is a sweep of its own, all seeds at all levels, trained before the next one
+starts. A directory of results grows by waves, too: seeds and levels that are asked for
+later are waves after those that are there.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lvm_jax.sweep import Sweep
+from lvm_jax.types import Level
+
+
+class Wave(NamedTuple):
+    """Runs that train together: every seed at every level."""
+
+    levels: tuple[Level, ...]
+    seeds: tuple[int, ...]
+
+
+def missing(
+    waves: Sequence[Wave], levels: Sequence[Level], seeds: Sequence[int]
+) -> list[Wave]:
+    """The runs that are asked for and not there.
+
+    Args:
+      waves: what is there.
+      levels: asked for.
+      seeds: asked for, at each level.
+
+    Returns:
+      Waves that hold every missing run once: levels that lack the same seeds share
+      a wave.
+
+    Raises:
+      ValueError: if there are runs that are not asked for.
+    """
+    there = {
+        (level, seed) for wave in waves for level in wave.levels for seed in wave.seeds
+    }
+    extra = there - {(level, seed) for level in levels for seed in seeds}
+    if extra:
+        level, seed = min(extra)
+        raise ValueError(
+            f"expected all runs that are there to be asked for, got none of level "
+            f"{level} and seed {seed}"
+        )
+    by_seeds = {}
+    for level in levels:
+        lacking = tuple(seed for seed in seeds if (level, seed) not in there)
+        by_seeds.setdefault(lacking, []).append(level)
+    return [Wave(tuple(own), lacking) for lacking, own in by_seeds.items() if lacking]
+
+
+def split(wave: Wave, make_sweep: Callable[[Wave], Sweep], limit: float) -> list[Wave]:
+    """Cuts a wave into waves that fit into a device's memory.
+
+    By seeds as long as every device has a run of each level, then by levels.
+
+    Args:
+      wave: all that is to be trained.
+      make_sweep: the sweep of a wave; it is compiled to know what it needs.
+      limit: bytes of a device.
+
+    Returns:
+      Waves that hold every run once.
+
+    Raises:
+      ValueError: if one run of each device does not fit.
+    """
+    sweep = make_sweep(wave)
+    memory = sweep.memory()
+    if memory.total <= limit:
+        return [wave]
+    room = max(limit - memory.data, 1)
+    count = math.ceil(memory.runs * memory.per_run / room)
+    parts = _parts(wave, count, sweep.num_devices)
+    if len(parts) == 1:
+        raise ValueError(
+            f"expected a memory limit of at least {memory.total / 2**20:.1f} MiB, "
+            f"which level {wave.levels[0]} needs, got {limit / 2**20:.1f} MiB"
+        )
+    fitting = {}
+    for part in parts:
+        shape = part.levels, len(part.seeds)
+        if shape not in fitting:
+            fitting[shape] = len(split(part, make_sweep, limit)) == 1
+    return [
+        whole
+        for part in parts
+        for whole in (
+            [part]
+            if fitting[part.levels, len(part.seeds)]
+            else split(part, make_sweep, limit)
+        )
+    ]
+
+
+def _parts(wave: Wave, count: int, num_devices: int) -> list[Wave]:
+    """Up to `count` waves of fewer seeds, or else two of fewer levels, or the wave."""
+    size = max(len(wave.seeds) // count // num_devices, 1) * num_devices
+    if size < len(wave.seeds):
+        starts = range(0, len(wave.seeds), size)
+        return [Wave(wave.levels, wave.seeds[at : at + size]) for at in starts]
+    middle = len(wave.levels) // 2
+    if middle:
+        first, last = wave.levels[:middle], wave.levels[middle:]
+        return [Wave(first, wave.seeds), Wave(last, wave.seeds)]
+    return [wave]

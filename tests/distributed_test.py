@@ -1,0 +1,99 @@
+"""Two processes with two host devices each do what one process does."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from lvm_jax import results
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_FLAGS = [
+    *("--levels=4,5", "--num_seeds=4", "--epochs=40", "--checkpoint_every=4"),
+    *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
+]
+
+
+def _start(path, *more):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "experiments.sparse_coding"),
+            *(f"--workdir={path}", *_FLAGS, *more),
+        ],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _start_two(path, *more):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    return [
+        _start(
+            path,
+            f"--coordinator={coordinator}",
+            "--num_processes=2",
+            f"--process_id={index}",
+            *more,
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The sweep in one process."""
+    path = tmp_path_factory.mktemp("alone") / "run"
+    process = _start(path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return path
+
+
+def _check_same_table(path, other):
+    found, expected = (
+        results.read_rows(directory / results.HISTORY) for directory in (path, other)
+    )
+    assert len(found) == len(expected) == 2 * 4 * 40
+    for row, same in zip(found, expected, strict=True):
+        for name, value in row.items():
+            if isinstance(value, float):
+                assert value == pytest.approx(same[name], rel=1e-3), (name, row)
+            else:
+                assert value == same[name], (name, row)
+
+
+def test_two_processes_give_the_table_of_one(tmp_path, alone):
+    path = tmp_path / "run"
+    outputs = []
+    processes = _start_two(path)
+    for process in processes:
+        outputs.append(process.communicate(timeout=120)[0])
+        assert process.returncode == 0, outputs
+    assert "on 4 devices" in outputs[0]
+    assert "tables, parameters and figures" in outputs[0]
+    assert "tables, parameters and figures" not in outputs[1]
+    _check_same_table(path, alone)
+
+
+def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
+    path = tmp_path / "run"
+    first, second = _start_two(path)
+    while not any((path / "waves/0000/checkpoints").glob("?")):
+        assert first.poll() is None, first.communicate()[0]
+    os.kill(second.pid, signal.SIGKILL)
+    output, _ = first.communicate(timeout=120)
+    second.communicate()
+    assert first.returncode == 2, output
+    assert "error: expected all processes of the job to answer" in output, output
+    resumed = _start(path)
+    output, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, output
+    _check_same_table(path, alone)
