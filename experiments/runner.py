@@ -197,10 +197,7 @@ def trained(
     is_first = devices.is_first_process()
     with contextlib.ExitStack() as stack:
         if is_first and not _DRY_RUN.value:
-            found = _flags(dataset)
-            stack.enter_context(
-                workdir.opened(path, found, free=_FREE, overwrite=_OVERWRITE.value)
-            )
+            stack.enter_context(opened(dataset))
         waves_ = _waves(path, everything, sweep_of)
         parts = []
         for index, wave in enumerate(waves_):
@@ -223,6 +220,21 @@ def trained(
         if _DRY_RUN.value or not is_first:
             sys.exit(0)
         yield Trained(path, _kept(job.config, parts), _history(job, dataset, parts))
+
+
+def opened(dataset: Dataset) -> contextlib.AbstractContextManager[pathlib.Path]:
+    """Holds `--workdir` for this process, if it is new or fits the flags and data.
+
+    Raises:
+      ValueError: if it does not fit.
+      OSError: if it cannot be written.
+    """
+    return workdir.opened(
+        pathlib.Path(_WORKDIR.value),
+        _flags(dataset),
+        free=_FREE,
+        overwrite=_OVERWRITE.value,
+    )
 
 
 def _flags(dataset: Dataset) -> dict[str, Any]:
@@ -315,7 +327,7 @@ def kept_rows(
         )
         for run, seed in enumerate(job.config.seeds):
             counts = {
-                name: 0 if models.diverged[run] else int(values[run])
+                name: 0 if models.diverged[run] else values[run].item()
                 for name, values in recovery._asdict().items()
                 if values.ndim == 1
             }

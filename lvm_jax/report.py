@@ -311,22 +311,27 @@ def plot_measure(
         _save(figure, path)
 
 
+def _plot_by_epoch(axes, history: Sequence[Row], measure: str) -> None:
+    """A line and a band of 95% intervals for each level."""
+    for level, rows in group_by_level(history).items():
+        epochs = sorted({row["epoch"] for row in rows})
+        values = {epoch: [] for epoch in epochs}
+        for row in rows:
+            values[row["epoch"]].append(row[measure])
+        intervals = np.array([mean_interval(values[epoch]) for epoch in epochs])
+        (line,) = axes.plot(epochs, intervals[:, 0], label=level)
+        axes.fill_between(
+            epochs, *intervals[:, 1:].T, alpha=0.2, lw=0, color=line.get_color()
+        )
+
+
 def plot_recovered_by_epoch(
     history: Sequence[Row], num_truths: int, path: pathlib.Path, title: str
 ) -> None:
     """Mean number of truths recovered over epochs, a line and a band per level."""
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(3.6, 2.7))
-        for level, rows in group_by_level(history).items():
-            epochs = sorted({row["epoch"] for row in rows})
-            counts = {epoch: [] for epoch in epochs}
-            for row in rows:
-                counts[row["epoch"]].append(row["num_recovered"])
-            intervals = np.array([mean_interval(counts[epoch]) for epoch in epochs])
-            (line,) = axes.plot(epochs, intervals[:, 0], label=level)
-            axes.fill_between(
-                epochs, *intervals[:, 1:].T, alpha=0.2, lw=0, color=line.get_color()
-            )
+        _plot_by_epoch(axes, history, "num_recovered")
         axes.axhline(num_truths, color="0.4", lw=0.8, ls="--")
         axes.set(
             xlabel="epoch",
@@ -335,6 +340,95 @@ def plot_recovered_by_epoch(
             title=title,
         )
         axes.legend(title="latents", loc="lower right")
+        _save(figure, path)
+
+
+def plot_measure_by_epoch(
+    history: Sequence[Row],
+    measure: str,
+    path: pathlib.Path,
+    *,
+    label: str,
+    title: str,
+    truth: float | None = None,
+) -> None:
+    """Mean of a measure over epochs, a line and a band per level.
+
+    Args:
+      history: a row for each run and epoch.
+      measure: the column.
+      path: of the picture.
+      label: of the axis, with units.
+      title: of the picture.
+      truth: the measure of the true model, drawn as a line.
+    """
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(3.6, 2.7))
+        good = [row for row in history if not row["diverged"]]
+        _plot_by_epoch(axes, good, measure)
+        if truth is not None:
+            axes.axhline(truth, color="C3", lw=1, ls="--", label="true model")
+        axes.set(xlabel="epoch", ylabel=label, title=title)
+        axes.legend(loc="best")
+        _save(figure, path)
+
+
+def _draw_tree(axes, words, spans, shared, title) -> None:
+    """A tree over its words; spans that the other tree lacks are red."""
+    heights = {}
+    for first, last, _ in sorted(spans, key=lambda span: span[1] - span[0]):
+        inner = [
+            height
+            for (start, stop), height in heights.items()
+            if first <= start and stop <= last
+        ]
+        heights[first, last] = 1 + max(inner, default=0)
+    for first, last, symbol in spans:
+        height = heights[first, last]
+        color = "black" if (first, last) in shared else "C3"
+        axes.plot([first, last], [height, height], color=color, lw=1.2)
+        for end in (first, last):
+            axes.plot([end, end], [height - 0.35, height], color=color, lw=1.2)
+        axes.text(
+            (first + last) / 2, height + 0.08, str(symbol), ha="center", color=color
+        )
+    for place, word in enumerate(words):
+        axes.text(place, 0.1, word, rotation=60, ha="right", va="top")
+    axes.set(xlim=(-0.7, len(words) - 0.3), ylim=(-0.2, max(heights.values()) + 0.8))
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=8)
+
+
+def plot_trees(
+    sentences: Sequence[Sequence[str]],
+    true: Sequence[np.ndarray],
+    learned: Sequence[np.ndarray],
+    path: pathlib.Path,
+    title: str,
+) -> None:
+    """True and learned trees of a few sentences, side by side.
+
+    Spans carry the number of their symbol; those that only one of the two trees has
+    are red.
+
+    Args:
+      sentences: the words of each.
+      true: spans [n, 3] of each true tree: first word, last word, symbol.
+      learned: the same of the learned trees.
+      path: of the picture.
+      title: of the picture.
+    """
+    with plt.rc_context({**_STYLE, "axes.grid": False, "font.size": 7}):
+        figure, grid = plt.subplots(
+            len(sentences), 2, figsize=(7.0, 1.9 * len(sentences)), squeeze=False
+        )
+        for row, (words, *trees) in zip(
+            grid, zip(sentences, true, learned, strict=True), strict=True
+        ):
+            ends = [{(first, last) for first, last, _ in tree} for tree in trees]
+            for axes, tree, name in zip(row, trees, ("true", "learned"), strict=True):
+                _draw_tree(axes, words, tree.tolist(), ends[0] & ends[1], name)
+        figure.suptitle(title, fontsize=9)
         _save(figure, path)
 
 

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lvm_jax.numerics import permutation
-from lvm_jax.types import Learner, Level, Recovery
+from lvm_jax.types import Buckets, Learner, Level, Recovery
 
 # The largest ratio of a group's width to a level's in it.
 _MAX_PADDING = 1.3
@@ -244,6 +244,62 @@ def _init_run(learner: Learner, key: chex.PRNGKey, live: Any) -> Run:
     )
 
 
+def _parts(train: Any) -> tuple[Any, ...]:
+    """The buckets of training data; data without buckets are one."""
+    return train.parts if isinstance(train, Buckets) else (train,)
+
+
+def _num_samples(part: Any) -> int:
+    return jax.tree.leaves(part)[0].shape[0]
+
+
+def _batches(key: chex.PRNGKey, part: Any, batch_size: int) -> chex.Array:
+    """[steps, B] indices of an epoch's batches, without a last one that is not full."""
+    num_steps = _num_samples(part) // batch_size
+    order = permutation(key, _num_samples(part))
+    return order[: num_steps * batch_size].reshape(num_steps, -1)
+
+
+def _schedule(
+    steps: Sequence[Callable[..., Any]],
+    batches: Sequence[chex.Array],
+    epoch: chex.Array,
+) -> tuple[Callable[..., Any], Sequence[chex.Array]]:
+    """One step function for all buckets, and what it is given in turn.
+
+    Which bucket a step takes depends on the epoch alone: under vmap over runs it
+    stays one number, and a step computes that bucket and no other.
+
+    Args:
+      steps: (state, key, indices) -> (state, Info), for each bucket.
+      batches: [steps, B] indices of each bucket's batches.
+      epoch: counted from 1.
+
+    Returns:
+      (state, key, *inputs) -> (state, Info), and inputs with an axis of steps.
+    """
+    if len(steps) == 1:
+        return steps[0], batches
+    num_steps = [len(indices) for indices in batches]
+    order = permutation(jax.random.fold_in(jax.random.key(0), epoch), sum(num_steps))
+    bucket_of_step = np.repeat(np.arange(len(steps)), num_steps)
+    batch_of_step = np.concatenate([np.arange(count) for count in num_steps])
+
+    def step(state, key, bucket, batch):
+        branches = [
+            lambda state, key, batch, step=step, indices=indices: step(
+                state, key, indices[batch]
+            )
+            for step, indices in zip(steps, batches, strict=True)
+        ]
+        return jax.lax.switch(bucket, branches, state, key, batch)
+
+    return step, (
+        jnp.asarray(bucket_of_step)[order],
+        jnp.asarray(batch_of_step)[order],
+    )
+
+
 def _train_epoch(
     learner: Learner,
     recover: Callable[[Any, Any], Recovery],
@@ -255,21 +311,29 @@ def _train_epoch(
 ) -> tuple[Run, Record]:
     """One epoch of one run; epochs count from 1."""
     keys = Keys(*jax.random.split(run.key, 4))
-    num_samples = jax.tree.leaves(train)[0].shape[0]
-    num_steps = num_samples // config.batch_size
-    order = permutation(jax.random.fold_in(keys.order, epoch), num_samples)
-    batches = order[: num_steps * config.batch_size].reshape(num_steps, -1)
+    parts = _parts(train)
+    order_key = jax.random.fold_in(keys.order, epoch)
+    order_keys = [order_key] + [
+        jax.random.fold_in(order_key, index) for index in range(1, len(parts))
+    ]
+    batches = [
+        _batches(key, part, config.batch_size)
+        for key, part in zip(order_keys, parts, strict=True)
+    ]
     epoch_key = jax.random.fold_in(keys.step, epoch)
     step_keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        epoch_key, jnp.arange(num_steps)
+        epoch_key, jnp.arange(sum(map(len, batches)))
     )
 
-    def step(state, inputs):
-        key, indices = inputs
-        batch = jax.tree.map(lambda data: data[indices], train)
+    def step_on(part, state, key, indices):
+        batch = jax.tree.map(lambda data: data[indices], part)
         return learner.step(key, state, run.live, batch)
 
-    state, infos = jax.lax.scan(step, run.state, (step_keys, batches))
+    steps = [functools.partial(step_on, part) for part in parts]
+    step, inputs = _schedule(steps, batches, epoch)
+    state, infos = jax.lax.scan(
+        lambda state, inputs: step(state, *inputs), run.state, (step_keys, *inputs)
+    )
     evaluate_key = jax.random.fold_in(keys.evaluate, epoch)
     info = learner.evaluate(evaluate_key, state, run.live, held_out)
     is_finite = jnp.isfinite(info.objective) & jnp.isfinite(infos.objective).all()
@@ -330,26 +394,27 @@ class Sweep:
           recover: (params, live) -> Recovery, under jit and vmap. It looks at the
             truth, and nothing that is learned or kept depends on it.
           config: what is trained.
-          train: tree of arrays [N, ...] to learn from.
+          train: tree of arrays [N, ...] to learn from, or Buckets of them.
           held_out: tree of arrays [N', ...] to evaluate on.
           devices: devices to spread the runs over, all if None.
 
         Raises:
           ValueError: if a batch is larger than the training data.
         """
-        num_samples = jax.tree.leaves(train)[0].shape[0]
+        num_samples = min(map(_num_samples, _parts(train)))
         if config.batch_size > num_samples:
             raise ValueError(
                 f"expected a batch of at most {num_samples}, the number of training "
                 f"samples, got {config.batch_size}"
             )
         self.config = config
-        self.groups = plan(config.levels, config.seeds)
         self._learner = learner
+        self.groups = plan(config.levels, config.seeds)
         self._mesh = Mesh(np.array(devices or jax.devices()), (_AXIS,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train, held_out), everywhere)
+        self._init = jax.jit(self._init_runs, out_shardings=self._sharding)
         self._chunk = jax.jit(
             jax.shard_map(
                 functools.partial(_train_chunk, learner, recover, config),
@@ -438,8 +503,7 @@ class Sweep:
         A group is filled up to a multiple of the number of devices with repeats of
         its last run.
         """
-        init = jax.jit(self._init_runs, out_shardings=self._sharding)
-        return tuple(init(*self._start(group)) for group in self.groups)
+        return tuple(self._init(*self._start(group)) for group in self.groups)
 
     def gather(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
         """Copies runs to the host, without spare ones and with keys as numbers.

@@ -29,6 +29,19 @@ class Dataset(NamedTuple):
     truth: Any
 
 
+class Buckets(NamedTuple):
+    """Training data in parts whose samples differ in shape, such as in length.
+
+    A batch comes from one bucket. Which one a step takes depends on the epoch alone
+    and is the same for all runs.
+
+    Attributes:
+      parts: trees of arrays [N, ...], of one structure, each with an N of its own.
+    """
+
+    parts: tuple[Any, ...]
+
+
 class Info(NamedTuple):
     """What one step or one evaluation has measured.
 

@@ -148,6 +148,49 @@ def test_bad_sparse_coding_is_one_line_and_leaves_nothing(tmp_path, args, messag
     _check_refused("sparse_coding", tmp_path / "run", args, message)
 
 
+def test_neural_pcfg_writes_tables_and_figures(tmp_path):
+    workdir = tmp_path / "run"
+    done = _run(
+        "neural_pcfg",
+        *("--workdir", workdir, "--levels", "3", "--num_seeds", 2, "--epochs", 2),
+        *("--num_samples", 150, "--held_out", 30, "--num_test", 30, "--devices", 1),
+        *("--num_parsed", 30, "--max_words", 3, "--num_buckets", 1, "--radius", 0.5),
+        *("--true_symbols", 2, "--vocabulary", 7),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test NLL per word of the truth" in done.stdout
+    assert "F1 of left-branching trees" in done.stdout
+    history = results.read_rows(workdir / results.HISTORY)
+    assert [row["level"] for row in history] == ["3x3"] * 4
+    assert all(0 <= row["f1"] <= 1 and row["held_out_nll"] > 0 for row in history)
+    kept = results.read_rows(workdir / results.KEPT)
+    assert all(0 <= row["test_f1_inner"] <= row["test_f1"] <= 1 for row in kept)
+    assert all(row["test_nll"] > 0 for row in kept)
+    learned = results.read_arrays(workdir / results.LEARNED)
+    assert learned["3x3/params/rule_weight"].shape == (2, 6, 6, 256)
+    truth = results.read_arrays(workdir / results.TRUTH)
+    assert truth["words"].tolist() == [f"w{index}" for index in range(7)]
+    assert {path.stem for path in (workdir / "figures").iterdir()} == {
+        "f1_by_epoch",
+        "held_out_nll_by_epoch",
+        "test_f1",
+        "test_nll",
+        "trees",
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--grammar", "a", "--corpus", "b"], "expected --grammar or --corpus, got"),
+        (["--levels", "100000"], "expected levels that fit into"),
+        (["--radius", "1.5"], "a radius above 0 and below 1, got 1.5"),
+    ],
+)
+def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message):
+    _check_refused("neural_pcfg", tmp_path / "run", args, message)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -1,0 +1,116 @@
+"""Neural PCFGs learned by gradient through the inside algorithm.
+
+Each step follows the gradient of the mean log P(sentence) of a batch with Adam, its
+norm clipped. The study takes one sentence a step; larger batches are a departure,
+faster for each sentence and with another learning rate at its best.
+
+Source: Buhai et al. 2020, on neural PCFGs.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lvm_jax.models import neural_pcfg as model
+from lvm_jax.models import pcfg
+from lvm_jax.models.pcfg import Live
+from lvm_jax.types import Info, Learner
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuralPcfgConfig:
+    """Settings of the algorithm; the defaults are the study's.
+
+    Attributes:
+      learning_rate: Adam's.
+      max_norm: the gradient is scaled down to this Euclidean norm.
+      dimension: of the networks' embeddings and hidden layers.
+    """
+
+    learning_rate: float = 0.001
+    max_norm: float = 3.0
+    dimension: int = model.DIMENSION
+
+
+class State(NamedTuple):
+    """What a run of the algorithm carries from step to step."""
+
+    params: dict
+    optimizer: optax.OptState
+
+
+def _info(log_likelihood, num_words) -> Info:
+    per_word = log_likelihood / jnp.maximum(num_words, 1)
+    return Info(per_word, {"nll": -per_word})
+
+
+def score(grammar: pcfg.Pcfg, sentences: Any) -> tuple[jax.Array, jax.Array]:
+    """log P of all sentences in nats, and their number of words.
+
+    Sentences of one word have no tree and count for neither.
+
+    Args:
+      grammar: Pcfg.
+      sentences: tree of arrays [N, L], padded by -1.
+
+    Returns:
+      [] and [].
+    """
+
+    def of_batch(batch):
+        words = jnp.where(pcfg.has_tree(batch), pcfg.num_words(batch), 0)
+        return pcfg.log_likelihood(grammar, batch).sum(), words.sum()
+
+    parts = [
+        pcfg.sum_over_batches(of_batch, bucket) for bucket in jax.tree.leaves(sentences)
+    ]
+    log_likelihoods, num_words = zip(*parts, strict=True)
+    return sum(log_likelihoods), sum(num_words)
+
+
+def neural_pcfg(num_words: int, config: NeuralPcfgConfig | None = None) -> Learner:
+    """Maximum likelihood for neural PCFGs as a Learner.
+
+    A level is a pair of numbers of nonterminals and preterminals, and `live` a pair
+    of masks. Batches are sentences [B, L], padded by -1; data for evaluation is a tree
+    of such arrays. The objective is log P(sentences) divided by their number of
+    words, and the metric `nll` minus that.
+
+    Args:
+      num_words: V, the size of the vocabulary.
+      config: settings; the study's if None.
+
+    Returns:
+      Learner with State as its state and the networks' parameters as its parameters.
+    """
+    config = config or NeuralPcfgConfig()
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_norm), optax.adam(config.learning_rate)
+    )
+
+    def init(key, live):
+        params = model.init(key, Live(*live), num_words, config.dimension)
+        return State(params, optimizer.init(params))
+
+    def step(key, state, live, batch):
+        del key  # Unused.
+
+        def loss(params):
+            grammar = model.grammar(params, Live(*live))
+            total = pcfg.log_likelihood(grammar, batch).sum()
+            return -total / batch.shape[0], total
+
+        gradient, total = jax.grad(loss, has_aux=True)(state.params)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer)
+        params = optax.apply_updates(state.params, updates)
+        words = jnp.where(pcfg.has_tree(batch), pcfg.num_words(batch), 0)
+        return State(params, optimizer_state), _info(total, words.sum())
+
+    def evaluate(key, state, live, data):
+        del key  # Unused.
+        return _info(*score(model.grammar(state.params, Live(*live)), data))
+
+    return Learner(init, step, evaluate)

@@ -1,0 +1,289 @@
+"""The neural parameterization, its learner and its data."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lvm_jax.data import pcfg as data
+from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg
+from lvm_jax.models import neural_pcfg as model
+from lvm_jax.models import parse, pcfg
+from lvm_jax.models.pcfg import Live, Pcfg
+from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.types import Buckets, Info, Learner, Recovery
+
+_N, _T, _V, _DIMENSION = 3, 4, 11, 8
+_SENTENCES = np.array([[0, 1, 2], [3, 10, -1], [5, -1, -1]], np.int32)
+
+
+def _live(num, preterminals):
+    return Live(
+        jnp.asarray(np.arange(num) < _N, jnp.float32),
+        jnp.asarray(np.arange(preterminals) < _T, jnp.float32),
+    )
+
+
+@functools.cache
+def _learner():
+    return neural_pcfg(_V, NeuralPcfgConfig(dimension=_DIMENSION))
+
+
+@functools.cache
+def _after_two_steps(num, preterminals):
+    """The initial and the last state, and what the second step has measured."""
+    live = _live(num, preterminals)
+
+    @jax.jit
+    def train(key):
+        state = _learner().init(key, live)
+        start = state
+        step = functools.partial(_learner().step, key)
+        for _ in range(2):
+            state, info = step(state, live, _SENTENCES)
+        return start, state, info
+
+    return jax.device_get(train(jax.random.key(0)))
+
+
+def _live_params(params, num, preterminals):
+    symbols = np.r_[:_N, num : num + _T]
+    return params | {
+        "nonterminals": params["nonterminals"][:_N],
+        "preterminals": params["preterminals"][:_T],
+        "root_weight": params["root_weight"][:_N],
+        "root_bias": params["root_bias"][:_N],
+        "rule_weight": params["rule_weight"][np.ix_(symbols, symbols)],
+        "rule_bias": params["rule_bias"][np.ix_(symbols, symbols)],
+    }
+
+
+def test_padding_changes_neither_draws_nor_steps():
+    sizes = (_N + 2, _T + 1)
+    start, end, info = _after_two_steps(_N, _T)
+    padded_start, padded_end, padded_info = _after_two_steps(*sizes)
+    inner = _live_params(padded_start.params, *sizes)
+    for a, b in zip(jax.tree.leaves(start.params), jax.tree.leaves(inner), strict=True):
+        np.testing.assert_array_equal(a, b)
+    inner = _live_params(padded_end.params, *sizes)
+    for a, b in zip(jax.tree.leaves(end.params), jax.tree.leaves(inner), strict=True):
+        # Adam's first steps are as long where the gradient is all rounding.
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    np.testing.assert_allclose(info.objective, padded_info.objective, rtol=1e-5)
+    dead = padded_start.params["nonterminals"][_N:]
+    np.testing.assert_array_equal(dead, padded_end.params["nonterminals"][_N:])
+
+
+def test_the_start_is_the_study_s():
+    start, _, _ = _after_two_steps(_N, _T)
+    for leaf in jax.tree.leaves(start.params):
+        assert np.abs(leaf).max() <= 0.1 and leaf.std() > 0.03
+    flat = np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(start.params)])
+    assert len(np.unique(flat)) > 0.99 * flat.size
+
+
+def test_probabilities_sum_to_one_over_live_symbols():
+    sizes = (_N + 2, _T + 1)
+    start, _, _ = _after_two_steps(*sizes)
+    grammar = model.grammar(start.params, _live(*sizes))
+    np.testing.assert_allclose(np.exp(grammar.log_root).sum(), 1, rtol=1e-5)
+    rows = np.exp(grammar.log_rules[:_N]).sum((1, 2))
+    np.testing.assert_allclose(rows, 1, rtol=1e-5)
+    assert np.exp(grammar.log_rules)[:, _N : _N + 2].sum() == 0
+    assert np.exp(grammar.log_rules[_N:]).sum() == 0
+
+
+def test_steps_learn_and_leave_out_sentences_of_one_word():
+    start, end, info = _after_two_steps(_N, _T)
+    live = _live(_N, _T)
+    held_out = _SENTENCES[:2], _SENTENCES[2:]
+    evaluate = jax.jit(functools.partial(_learner().evaluate, None))
+    before, after = (evaluate(state, live, held_out) for state in (start, end))
+    assert after.objective > info.objective > before.objective
+    grammar = model.grammar(start.params, live)
+    total = pcfg.log_likelihood(grammar, _SENTENCES[:2]).sum()
+    np.testing.assert_allclose(before.objective, total / 5, rtol=1e-5)
+    np.testing.assert_allclose(before.metrics["nll"], -before.objective)
+
+
+class _Sum(NamedTuple):
+    params: jax.Array
+    shapes: jax.Array
+
+
+def _count_samples(num_runs=2):
+    """A learner that adds up its batches, over two buckets of samples."""
+    learner = Learner(
+        init=lambda key, live: _Sum(jnp.zeros(()) * live.sum(), jnp.zeros(10)),
+        step=lambda key, state, live, batch: (
+            _Sum(
+                state.params + batch.sum(),
+                jnp.roll(state.shapes, 1).at[0].set(batch.shape[1]),
+            ),
+            Info(batch.sum(), {}),
+        ),
+        evaluate=lambda key, state, live, data: Info(state.params, {}),
+    )
+    parts = np.arange(8.0).reshape(8, 1), 100 + np.arange(12.0).reshape(6, 2)
+    return parts, Sweep(
+        learner,
+        lambda params, live: Recovery(*[jnp.int32(0)] * 7),
+        SweepConfig((1,), tuple(range(num_runs)), batch_size=2, epochs_per_call=1),
+        train=Buckets(parts),
+        held_out=parts[0],
+        devices=jax.devices()[:1],
+    )
+
+
+def test_an_epoch_takes_every_bucket_once_in_one_order_for_all_runs():
+    parts, sweep = _count_samples()
+    (chunk,) = sweep.train(sweep.init(), 0, 1)
+    state = chunk.runs[0].state
+    np.testing.assert_allclose(state.params, sum(part.sum() for part in parts))
+    shapes = np.asarray(state.shapes)
+    np.testing.assert_array_equal(shapes[0], shapes[1])
+    assert sorted(shapes[0].tolist()) == [0] * 3 + [1] * 4 + [2] * 3
+
+
+def test_a_step_computes_one_bucket():
+    _, sweep = _count_samples()
+    lowered = sweep._chunk.lower(
+        sweep._data, sweep.init(), (jnp.int32(0), jnp.int32(1))
+    )
+    assert "stablehlo.case" in lowered.as_text()
+    with pytest.raises(ValueError, match="a batch of at most 6"):
+        Sweep(
+            sweep,
+            None,
+            SweepConfig((1,), (0,), batch_size=7),
+            train=Buckets((np.zeros((8, 1)), np.zeros((6, 2)))),
+            held_out=None,
+        )
+
+
+def _write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_a_corpus_is_cut_to_its_most_frequent_words(tmp_path):
+    path = _write(tmp_path / "text", "b a b\na\nc b a\na b c d e\nb a <unk>\n")
+    corpus = data.read_corpus(path, vocabulary=3, max_words=4)
+    assert corpus.words == ("<unk>", "b", "a")
+    assert corpus.sentences.tolist() == [[1, 2, 1, -1], [0, 1, 2, -1], [1, 2, 0, -1]]
+    assert (corpus.num_one_word, corpus.num_outside) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "message"),
+    [
+        ("", "utf-8", "which is empty"),
+        ("a b\n\nc d\n", "utf-8", "got none on line 2"),
+        ("a é\n", "latin-1", "a corpus in UTF-8, got byte 2"),
+        ("a\nb\n", "utf-8", "a sentence of 2 to 20 words, got none"),
+    ],
+)
+def test_a_bad_corpus_is_refused(tmp_path, text, encoding, message):
+    with pytest.raises(ValueError, match=message):
+        data.read_corpus(_write(tmp_path / "text", text, encoding), vocabulary=5)
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    return data.random_grammar(jax.random.key(0), 3, 4, 6, sharpness=5.0, radius=0.8)
+
+
+def test_a_grammar_is_read_as_it_was_written(tmp_path, sharp):
+    words = np.array(list("uvwxyz"))
+    np.savez(tmp_path / "g.npz", words=words, **sharp._asdict())
+    grammar, read = data.read_grammar(tmp_path / "g.npz")
+    assert read == tuple("uvwxyz")
+    for a, b in zip(grammar, sharp, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_root": np.zeros(3)}, "got 3 in row 0 of log_root"),
+        ({"log_emissions": np.full((4, 6), np.nan)}, "got nan in row 0"),
+        ({"log_rules": np.zeros((3, 6, 6))}, r"shape \(3, 7, 7\).* got \(3, 6, 6\)"),
+        ({"log_root": np.zeros((3, 1))}, r"arrays \[N\]"),
+        ({"words": np.array(["a"])}, "expected 6 words .* got 1"),
+        ({"log_root": np.array([None])}, "an archive of arrays"),
+    ],
+)
+def test_a_bad_grammar_is_refused(tmp_path, sharp, change, message):
+    np.savez(tmp_path / "g.npz", **(sharp._asdict() | change))
+    with pytest.raises(ValueError, match=message):
+        data.read_grammar(tmp_path / "g.npz")
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path):
+    path = _write(tmp_path / "g.npz", "no archive")
+    with pytest.raises(ValueError, match="an archive of arrays"):
+        data.read_grammar(path)
+
+
+def test_a_random_grammar_ends_and_is_as_sharp_as_asked(sharp):
+    assert 0.7 < pcfg.offspring_radius(sharp) <= 0.8
+    flat = data.random_grammar(jax.random.key(0), 3, 4, 6, sharpness=0.0)
+    np.testing.assert_allclose(np.exp(flat.log_emissions), 1 / 6, rtol=1e-5)
+    assert np.exp(sharp.log_emissions).max(1).mean() > 0.7
+    with pytest.raises(ValueError, match="below 1, got 1"):
+        data.random_grammar(jax.random.key(0), 3, 4, 6, sharpness=1.0, radius=1.0)
+
+
+def test_buckets_pad_little_and_hold_everything():
+    lengths = np.array([2] * 50 + [3] * 50 + [9] * 3 + [10] * 20)
+    bounds = data.bucket_lengths(lengths, 2)
+    assert bounds == [3, 10]
+    assert data.bucket_lengths(lengths, 3) == [2, 3, 10]
+    assert data.bucket_lengths(lengths, 9, min_size=60) == [10]
+    with pytest.raises(ValueError, match="at least 200 sentences, a batch, got 123"):
+        data.bucket_lengths(lengths, 2, min_size=200)
+    sentences = np.where(np.arange(10) < lengths[:, None], 1, pcfg.PAD)
+    parts = data.to_buckets(sentences, bounds)
+    assert [part.shape for part in parts] == [(100, 3), (23, 10)]
+    assert sum((part >= 0).sum() for part in parts) == lengths.sum()
+
+
+def test_branching_trees_share_only_the_whole_sentence():
+    sentences = np.array([[1, 2, 3, 4], [1, 2, 3, -1], [1, -1, -1, -1]], np.int32)
+    left = parse.branching(sentences, left=True)
+    right = parse.branching(sentences, left=False)
+    assert left[0, :, :2].tolist() == [[0, 3], [0, 2], [0, 1]]
+    assert right[1, :, :2].tolist() == [[0, 2], [1, 2], [-1, -1]]
+    counts = parse.count_spans(left, right, 1, 1)
+    assert (counts.total, counts.shared, counts.num_sentences) == (5, 2, 2)
+    np.testing.assert_allclose([counts.f1(), counts.f1_inner()], [0.4, 0.0])
+    assert parse.num_shared(left, right).tolist() == [1, 1, 0]
+    assert parse.count_spans(left, left, 1, 1).f1_inner() == 1
+
+
+def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
+    sentences = pcfg.sample(jax.random.key(0), sharp, 64, max_words=4)
+    nonterminals, preterminals = np.array([2, 0, 1]), np.array([1, 3, 0, 2])
+    symbols = np.r_[nonterminals, 3 + preterminals]
+    shuffled = Pcfg(
+        sharp.log_root[nonterminals],
+        sharp.log_rules[nonterminals][:, symbols][:, :, symbols],
+        sharp.log_emissions[preterminals],
+    )
+    true = jax.jit(parse.viterbi)(sharp, sentences)
+    spans, usage = jax.jit(parse.compare, static_argnums=3)(
+        shuffled, (sentences,), (true,), 3
+    )
+    live = Live(jnp.ones(3), jnp.ones(4))
+    found = parse.recover(sharp, shuffled, usage, spans, live)
+    np.testing.assert_allclose(usage.sum(), 1, rtol=1e-5)
+    assert found.matched.tolist() == np.argsort(preterminals).tolist()
+    used = np.unique(np.asarray(true)[..., 2])
+    assert found.num_nonterminals_recovered == (used >= 0).sum()
+    assert found.f1 == 1 and found.f1_inner == 1
+    dead = Live(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 0.0, 0.0]))
+    fewer = parse.recover(sharp, shuffled, usage, spans, dead)
+    assert fewer.num_recovered == 1 and fewer.num_nonterminals_recovered <= 1
