@@ -33,7 +33,7 @@ _LEVELS = cli.define_levels([24, 48])
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 2, "Runs of each.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("train_epochs", 1000, "Epochs of ours.", lower_bound=1)
 _ITERATIONS = flags.DEFINE_integer(
-    "iterations", 100, "Passes of scikit-learn over the samples.", lower_bound=1
+    "iterations", 50, "Passes of scikit-learn over the samples.", lower_bound=1
 )
 _ALPHA = flags.DEFINE_float(
     "alpha", sparse_coding.THRESHOLD, "Penalty on scikit-learn's codes."
