@@ -7,7 +7,7 @@ their columns are matched alike with the 24 true ones: columns recovered, mean o
 seeds, and seconds a run without compilation. scikit-learn's codes are positive, its
 penalty is the threshold of our encoder, and it gets --iterations passes over the
 samples; its own rule of when to stop ends MiniBatchDictionaryLearning after two passes,
-with nothing recovered. About 15 minutes.
+with nothing recovered. About 25 minutes.
 """
 
 import time
