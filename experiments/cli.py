@@ -49,25 +49,20 @@ def run(main: Callable[[], Any]) -> None:
         except (ValueError, OSError) as error:
             _fail(error)
         except jax.errors.JaxRuntimeError as error:
-            if jax.process_count() == 1:
+            if not jax.distributed.is_initialized():
                 _fail(error)
-            _leave_job(error)
+            first_line = str(error).strip().splitlines()[0]
+            _fail(
+                f"expected all processes of the job to answer, got {first_line[:200]}; "
+                "the same command resumes from the last checkpoint"
+            )
 
     app.run(guarded, flags_parser=parse)
 
 
 def _fail(message: object) -> None:
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    """Ends this process, in a job without waiting for others, which may wait for it."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(_EXIT_USAGE)
     sys.exit(_EXIT_USAGE)
-
-
-def _leave_job(error: Exception) -> None:
-    """Ends this process without waiting for others, one of which is lost."""
-    first_line = str(error).strip().splitlines()[0]
-    print(
-        "error: expected all processes of the job to answer, got "
-        f"{first_line[:200]}; the same command resumes from the last checkpoint",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(_EXIT_USAGE)

@@ -253,10 +253,12 @@ def _waves(
     path: pathlib.Path, everything: Wave, sweep_of: Callable[[Wave], Sweep]
 ) -> list[Wave]:
     """The waves that are there, and then what is lacking in waves that fit."""
-    there = workdir.waves(path) if devices.is_first_process() else None
+    # A dry run removes nothing that is to be overwritten, but plans without it.
+    is_new = _OVERWRITE.value or not devices.is_first_process()
+    there = [] if is_new else workdir.waves(path)
     there = workdir.as_waves(devices.on_every_process(there))
     lacking = waves.missing(there, everything.levels, everything.seeds)
-    limit = _memory_limit()
+    limit = devices.on_every_process(_memory_limit())
     if limit is not None:
         lacking = [
             part for wave in lacking for part in waves.split(wave, sweep_of, limit)
@@ -276,10 +278,9 @@ def _kept(config: SweepConfig, parts: Sequence[Part]) -> dict[Level, Kept]:
     models = {level: [] for level in config.levels}
     seeds = {level: [] for level in config.levels}
     for part in parts:
-        kept = part.sweep.kept(part.restored.runs, part.restored.epoch)
-        for level, own in kept.items():
+        for level, own in part.kept.items():
             models[level].append(own)
-            seeds[level] += part.sweep.config.seeds
+            seeds[level] += part.seeds
     return {
         level: jax.tree.map(
             lambda *leaves, level=level: np.concatenate(leaves)[
@@ -292,7 +293,7 @@ def _kept(config: SweepConfig, parts: Sequence[Part]) -> dict[Level, Kept]:
 
 
 def _history(job: Job, dataset: Dataset, parts: Sequence[Part]) -> Iterator[Row]:
-    histories = [(part.sweep.groups, part.restored.records) for part in parts]
+    histories = [(part.groups, part.records) for part in parts]
     return results.history_rows(dataset.name, job.config, histories)
 
 

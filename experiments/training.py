@@ -14,19 +14,24 @@ from jax.experimental import multihost_utils
 from experiments.interruption import Interruption
 from lvm_jax import checkpoint, results
 from lvm_jax.checkpoint import Checkpoints, Restored
-from lvm_jax.sweep import Group, Record, Sweep
+from lvm_jax.sweep import Group, Kept, Record, Sweep
+from lvm_jax.types import Level
 
 
 class Part(NamedTuple):
-    """A wave that has been trained.
+    """A wave that has been trained, as host arrays: nothing of it stays on a device.
 
     Attributes:
-      sweep: how.
-      restored: all that it has come to.
+      seeds: of its runs, at each level.
+      groups: its plan.
+      kept: the models of each level, by seed.
+      records: a Record for each group, of all epochs.
     """
 
-    sweep: Sweep
-    restored: Restored
+    seeds: tuple[int, ...]
+    groups: tuple[Group, ...]
+    kept: dict[Level, Kept]
+    records: tuple[Record, ...]
 
 
 def describe(name: str, sweep: Sweep) -> str:
@@ -82,7 +87,8 @@ def train(
             print(describe(name, sweep), flush=True)
             loop = _Loop(sweep, checkpoints, checkpoint_every, metric, interruption)
             restored = loop.run(restored, num_epochs)
-        return Part(sweep, restored)
+        kept = sweep.kept(restored.runs, restored.epoch)
+        return Part(sweep.config.seeds, sweep.groups, kept, restored.records)
     finally:
         if checkpoints:
             checkpoints.close()

@@ -140,16 +140,19 @@ class Checkpoints:
     def restore(self, runs: tuple[Run, ...]) -> Restored | None:
         """Reads the newest checkpoint that is whole, and removes what came after it.
 
-        A damaged checkpoint or archive is named on standard error.
+        A damaged checkpoint or archive is named on standard error, and removed once an
+        older one has been read.
 
         Args:
           runs: their shapes and types, from `Sweep.shapes`.
 
         Returns:
-          The sweep, or None if there is no whole checkpoint.
+          The sweep, or None if there is no checkpoint.
+
+        Raises:
+          ValueError: if there are checkpoints and none is whole.
         """
-        spans = self._spans()
-        restored = None
+        restored, damaged = None, []
         for epoch in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = Restored(
@@ -163,9 +166,16 @@ class Checkpoints:
                     f"{self._history.parent} is damaged and not used: {reason}",
                     file=sys.stderr,
                 )
-                self._manager.delete(epoch)
+                damaged.append(epoch)
+        if damaged and restored is None:
+            raise ValueError(
+                f"expected a whole checkpoint in {self._history.parent}, got "
+                f"{len(damaged)} that cannot be read; --overwrite starts anew"
+            )
+        for epoch in damaged:
+            self._manager.delete(epoch)
         self._saved = restored.epoch if restored else 0
-        for start, path in spans:
+        for start, path in self._spans():
             if start >= self._saved:
                 path.unlink()
         return restored

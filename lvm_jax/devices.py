@@ -13,6 +13,8 @@ from jax.experimental import multihost_utils
 
 _CACHE = pathlib.Path.home() / ".cache" / "lvm_jax"
 _HEARTBEAT_SECONDS = 30
+# The others wait for the first process, which writes tables and figures.
+_SHUTDOWN_SECONDS = 24 * 3600
 
 
 def configure(num_devices: int = 0, *, precision: str = "float32") -> list[jax.Device]:
@@ -90,6 +92,7 @@ def join(
         int(num_processes),
         int(process_id),
         heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
     )
 
 

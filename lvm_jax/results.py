@@ -33,16 +33,21 @@ def level_name(level: Level) -> str:
     return "x".join(str(size) for size in jax.tree.leaves(level))
 
 
+def partial(path: pathlib.Path) -> pathlib.Path:
+    """Where a file is written before it is moved to its place."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def _replace(path: pathlib.Path, write) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    beside = partial(path)
     try:
-        with open(partial, "wb") as file:
+        with open(beside, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        os.replace(beside, path)
     finally:
-        partial.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:

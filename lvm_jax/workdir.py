@@ -16,14 +16,15 @@ _FORMAT = 1
 _LOCK = ".lock"
 _WAVES = "waves"
 _WAVE = "wave.json"
+# In the order in which they are removed: what tells that they are ours comes last.
 _OURS = (
     _WAVES,
     "figures",
-    results.FLAGS,
     results.HISTORY,
     results.KEPT,
     results.LEARNED,
     results.TRUTH,
+    results.FLAGS,
 )
 
 
@@ -52,8 +53,9 @@ def opened(
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"expected a directory as workdir, got the file {path}")
-    found = [entry.name for entry in path.iterdir()] if path.exists() else []
-    if set(found) - {_LOCK} and results.FLAGS not in found:
+    found = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    begun = {_LOCK, results.partial(path / results.FLAGS).name}
+    if found - begun and results.FLAGS not in found:
         raise ValueError(
             f"expected a new workdir, or one with {results.FLAGS}, got {path}, which "
             "has other files"
@@ -86,6 +88,9 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
 
 
 def _clear(path: pathlib.Path) -> None:
+    """Removes results; what is left halfway has a format that nothing goes on with."""
+    if (path / results.FLAGS).exists():
+        results.write_json(path / results.FLAGS, {"format": 0})
     for name in _OURS:
         if (path / name).is_dir():
             shutil.rmtree(path / name)
@@ -124,13 +129,30 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def waves(path: pathlib.Path) -> list[Wave]:
-    """The waves of a workdir, oldest first.
+    """The waves of a workdir that have a checkpoint, oldest first.
+
+    One that has none yet is not there: it may be planned anew.
 
     Raises:
-      ValueError: if one is damaged.
+      ValueError: if one is damaged or missing.
       OSError: if one cannot be read.
     """
-    return as_waves(map(_read_json, sorted((path / _WAVES).glob(f"*/{_WAVE}"))))
+    begun = [
+        directory
+        for directory in sorted((path / _WAVES).glob("*"))
+        if any(entry.name.isdigit() for entry in directory.glob("checkpoints/*"))
+    ]
+    names = [directory.name for directory in begun]
+    expected = [_name(index) for index in range(len(begun))]
+    if names != expected:
+        raise ValueError(
+            f"expected waves {', '.join(expected)} in {path}, got {', '.join(names)}"
+        )
+    return as_waves(_read_json(directory / _WAVE) for directory in begun)
+
+
+def _name(index: int) -> str:
+    return f"{index:04d}"
 
 
 def as_waves(values: Iterable[Any]) -> list[Wave]:
@@ -143,7 +165,7 @@ def _as_tuples(values: Any) -> Any:
 
 
 def add_wave(path: pathlib.Path, index: int, wave: Wave) -> pathlib.Path:
-    """Makes the directory of a wave, if it is not there.
+    """Makes the directory of a wave, if it is not there, and says what it holds.
 
     Args:
       path: the workdir.
@@ -156,7 +178,7 @@ def add_wave(path: pathlib.Path, index: int, wave: Wave) -> pathlib.Path:
     Raises:
       OSError: if it cannot be written.
     """
-    directory = path / _WAVES / f"{index:04d}"
+    directory = path / _WAVES / _name(index)
     directory.mkdir(parents=True, exist_ok=True)
     results.write_json(directory / _WAVE, wave)
     return directory

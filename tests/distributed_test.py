@@ -97,3 +97,11 @@ def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
     output, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, output
     _check_same_table(path, alone)
+
+
+def test_bad_input_of_one_process_ends_the_job(tmp_path, alone):
+    first, second = _start_two(alone, "--gamma=31")
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 2 and "gamma=31.0 (there 30.0)" in output, output
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode not in (0, None), output

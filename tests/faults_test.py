@@ -19,6 +19,7 @@ import time
 import pytest
 
 from lvm_jax import results, workdir
+from lvm_jax.waves import Wave
 
 _MODULE = "experiments.sparse_coding"
 _FLAGS = [
@@ -213,6 +214,18 @@ def test_a_damaged_checkpoint_is_named_and_not_used(
     _check_same(path, reference)
 
 
+def test_without_a_whole_checkpoint_nothing_is_removed(tmp_path, interrupted):
+    path = tmp_path / "run"
+    shutil.copytree(interrupted, path)
+    before = _checkpoints(path)
+    _truncate(min((path / "waves/0000/history").iterdir()))
+    sweep = _Sweep(path)
+    assert sweep.wait() == 2, sweep.text
+    assert f"got {len(before)} that cannot be read" in sweep.error
+    assert _checkpoints(path) == before
+    _check_refused(_Sweep(path, "--gamma=31"), "gamma=31.0 (there 30.0)")
+
+
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
     tmp_path, interrupted, reference
 ):
@@ -257,6 +270,45 @@ def test_other_flags_are_refused_by_name_unless_overwriting(tmp_path, reference)
     sweep = _Sweep(path, "--step_size=0.2", "--epochs=1", "--overwrite")
     assert sweep.wait() == 0, sweep.text
     assert _checkpoints(path) == [1]
+
+
+def test_a_kill_while_a_workdir_is_made_or_cleared_leaves_it_usable(
+    tmp_path, reference
+):
+    """What is left is an empty workdir, or one that only --overwrite goes on with."""
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / ".flags.json.partial").write_text("{")
+    with workdir.opened(made, {}):
+        pass
+    cleared = tmp_path / "cleared"
+    shutil.copytree(reference, cleared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", _stop)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            workdir.opened(cleared, {}, overwrite=True),
+        ):
+            pass
+    with pytest.raises(ValueError, match="of format 0; --overwrite"):
+        workdir.opened(cleared, {}).__enter__()
+    with workdir.opened(cleared, {}, overwrite=True):
+        assert workdir.waves(cleared) == []
+
+
+def _stop(path):
+    raise KeyboardInterrupt
+
+
+def test_waves_are_those_with_a_checkpoint_and_none_is_missing(tmp_path):
+    for index in range(3):
+        directory = workdir.add_wave(tmp_path, index, Wave((8,), (index,)))
+        if index < 2:
+            (directory / "checkpoints" / "5").mkdir(parents=True)
+    assert workdir.waves(tmp_path) == [Wave((8,), (0,)), Wave((8,), (1,))]
+    shutil.rmtree(tmp_path / "waves" / "0000")
+    with pytest.raises(ValueError, match=r"expected waves 0000 .*got 0001"):
+        workdir.waves(tmp_path)
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
