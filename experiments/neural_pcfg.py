@@ -29,7 +29,6 @@ from lvm_jax.data import pcfg as data
 from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg, score
 from lvm_jax.models import neural_pcfg as model
 from lvm_jax.models import parse, pcfg
-from lvm_jax.models.parse import GrammarRecovery
 from lvm_jax.models.pcfg import Live, Pcfg
 from lvm_jax.results import Row
 from lvm_jax.sweep import Kept, Sweep, SweepConfig
@@ -141,7 +140,7 @@ def _learner_config() -> NeuralPcfgConfig:
 
 def _nothing_to_recover(params: Any, live: Any) -> Recovery:
     del params, live  # Unused.
-    return Recovery(*[jnp.int32(0)] * len(Recovery._fields))
+    return Recovery(*[jnp.int32(0)] * 7, measures={})
 
 
 def _learn_truth(used: Sequence[jax.Device]) -> Truth:
@@ -246,7 +245,7 @@ def _parse(grammar: Pcfg, sentences: Sequence[np.ndarray]) -> Parsed:
     return Parsed(tuple(map(jnp.asarray, sentences)), spans)
 
 
-def _recover(truth: Pcfg, parsed: Parsed, params: Any, live: Any) -> GrammarRecovery:
+def _recover(truth: Pcfg, parsed: Parsed, params: Any, live: Any) -> Recovery:
     live = Live(*live)
     grammar = model.grammar(params, live)
     spans, usage = parse.compare(grammar, *parsed, truth.log_root.size)

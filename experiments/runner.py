@@ -329,8 +329,7 @@ def kept_rows(
         for run, seed in enumerate(job.config.seeds):
             counts = {
                 name: 0 if models.diverged[run] else values[run].item()
-                for name, values in recovery._asdict().items()
-                if values.ndim == 1
+                for name, values in recovery.scalars().items()
             }
             rows.append(
                 {

@@ -84,7 +84,7 @@ def recover(
       duplicate_threshold: the largest distance of a duplicate.
 
     Returns:
-      Recovery.
+      Recovery, without measures of the model's own.
     """
     is_live = live > 0
     survives = is_live & used
@@ -100,4 +100,5 @@ def recover(
         num_recovered=(matched >= 0).sum(),
         num_kept=kept.sum(),
         num_recovered_after_filter=(matched_kept >= 0).sum(),
+        measures={},
     )

@@ -346,8 +346,7 @@ def _train_epoch(
     recovery = recover(state.params, run.live)
     scalars = {
         name: jnp.where(run.diverged, 0, value)
-        for name, value in recovery._asdict().items()
-        if value.ndim == 0
+        for name, value in recovery.scalars().items()
     }
     train_metrics = jax.tree.map(lambda metric: metric.mean(), infos.metrics)
     return run, Record(train_metrics, info.metrics, scalars, run.diverged)

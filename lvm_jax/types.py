@@ -87,6 +87,7 @@ class Recovery(NamedTuple):
       num_recovered: [] int. Truths matched by any live latent.
       num_kept: [] int. Latents that survive the filter.
       num_recovered_after_filter: [] int. Truths matched by survivors alone.
+      measures: [] each. Further scalars of the model's own, by name.
     """
 
     matched: chex.Array
@@ -96,3 +97,13 @@ class Recovery(NamedTuple):
     num_recovered: chex.Array
     num_kept: chex.Array
     num_recovered_after_filter: chex.Array
+    measures: dict[str, chex.Array]
+
+    def scalars(self) -> dict[str, chex.Array]:
+        """What tables show of it, by column."""
+        return {
+            "num_recovered": self.num_recovered,
+            "num_kept": self.num_kept,
+            "num_recovered_after_filter": self.num_recovered_after_filter,
+            **self.measures,
+        }

@@ -90,7 +90,7 @@ def test_a_sweep_trains_in_float64():
         samples = np.asarray(data.make(jax.random.key(0), 10.0, 5, 90).samples)
         sweep = Sweep(
             alternating_minimization(100),
-            lambda params, live: Recovery(*[jnp.int32(0)] * 7),
+            lambda params, live: Recovery(*[jnp.int32(0)] * 7, measures={}),
             SweepConfig((4,), (0, 1), epochs_per_call=3),
             train=samples[10:],
             held_out=samples[:10],

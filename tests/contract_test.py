@@ -92,7 +92,7 @@ def _neural_pcfg() -> Case:
     ).samples
     return Case(
         learner=neural_pcfg.neural_pcfg(12, neural_pcfg.NeuralPcfgConfig(dimension=16)),
-        recover=lambda params, live: Recovery(*[jnp.int32(0)] * 7),
+        recover=lambda params, live: Recovery(*[jnp.int32(0)] * 7, measures={}),
         train=samples[100:],
         held_out=samples[:100],
         levels=((8, 9), (9, 10)),

@@ -87,6 +87,7 @@ def test_figures_are_drawn(kept, tmp_path):
         num_recovered=1,
         num_kept=1,
         num_recovered_after_filter=1,
+        measures={},
     )
     pictures = np.random.default_rng(0).random((3, 4, 4))
     draw = {

@@ -1,5 +1,6 @@
 """Viterbi trees of a grammar, and what two grammars' trees have in common."""
 
+import collections
 from typing import Any, NamedTuple
 
 import chex
@@ -9,40 +10,11 @@ import jax.numpy as jnp
 from lvm_jax import recovery
 from lvm_jax.models import inside, pcfg
 from lvm_jax.models.pcfg import PAD, Live, Pcfg
+from lvm_jax.types import Recovery
 
 MATCH_TOTAL_VARIATION = 0.1  # of the word distributions of two preterminals
 MATCH_LABELLED_ERROR = 0.5  # 1 - F1 of the spans of two nonterminals
 LEAST_USAGE = 1e-3  # of all words, for a preterminal that counts as used
-
-
-class GrammarRecovery(NamedTuple):
-    """What a learned grammar has recovered of the true one.
-
-    The fields up to `num_recovered_after_filter` are a `Recovery` of preterminals.
-
-    Attributes:
-      matched: [T*] int. The preterminal that recovers each true one, else -1.
-      kept: [T] bool. Preterminals that survive the filter.
-      discarded: [T] bool. Live preterminals that are hardly used.
-      duplicate: [T] bool. Live preterminals that repeat a more used one.
-      num_recovered: [] int. True preterminals matched by any live one.
-      num_kept: [] int. Preterminals that survive the filter.
-      num_recovered_after_filter: [] int. True preterminals matched by survivors.
-      num_nonterminals_recovered: [] int. True nonterminals matched by their spans.
-      f1: []. Spans of the true trees that the learned trees have.
-      f1_inner: []. The same without the spans of whole sentences.
-    """
-
-    matched: chex.Array
-    kept: chex.Array
-    discarded: chex.Array
-    duplicate: chex.Array
-    num_recovered: chex.Array
-    num_kept: chex.Array
-    num_recovered_after_filter: chex.Array
-    num_nonterminals_recovered: chex.Array
-    f1: chex.Array
-    f1_inner: chex.Array
 
 
 def viterbi(grammar: Pcfg, sentences: chex.Array) -> chex.Array:
@@ -260,7 +232,7 @@ def _total_variation(a: chex.Array, b: chex.Array) -> chex.Array:
 
 def recover(
     truth: Pcfg, learned: Pcfg, usage: chex.Array, spans: SpanCounts, live: Live
-) -> GrammarRecovery:
+) -> Recovery:
     """Which symbols of the true grammar a learned one has.
 
     Preterminals match by the total variation between their words, at most 0.1; the
@@ -276,7 +248,10 @@ def recover(
       live: masks of the learned symbols.
 
     Returns:
-      GrammarRecovery.
+      Recovery of the preterminals. Its measures are `num_nonterminals_recovered`, the
+      true nonterminals matched by their spans, `f1`, the share of the true trees'
+      spans that the learned trees have, and `f1_inner`, the same without the spans of
+      whole sentences.
     """
     emissions = learned.log_emissions
     preterminals = recovery.recover(
@@ -291,9 +266,10 @@ def recover(
     nonterminals = recovery.assign(
         1 - spans.labelled_f1(), live.nonterminals > 0, MATCH_LABELLED_ERROR
     )
-    return GrammarRecovery(
-        *preterminals,
+    # JAX would sort the keys of a plain dict, and with them the columns of tables.
+    measures = collections.OrderedDict(
         num_nonterminals_recovered=(nonterminals >= 0).sum(),
         f1=spans.f1(),
         f1_inner=spans.f1_inner(),
     )
+    return preterminals._replace(measures=measures)
