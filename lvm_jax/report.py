@@ -350,7 +350,6 @@ def plot_measure_by_epoch(
     *,
     label: str,
     title: str,
-    truth: float | None = None,
 ) -> None:
     """Mean of a measure over epochs, a line and a band per level.
 
@@ -360,14 +359,11 @@ def plot_measure_by_epoch(
       path: of the picture.
       label: of the axis, with units.
       title: of the picture.
-      truth: the measure of the true model, drawn as a line.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(3.6, 2.7))
         good = [row for row in history if not row["diverged"]]
         _plot_by_epoch(axes, good, measure)
-        if truth is not None:
-            axes.axhline(truth, color="C3", lw=1, ls="--", label="true model")
         axes.set(xlabel="epoch", ylabel=label, title=title)
         axes.legend(loc="best")
         _save(figure, path)
