@@ -9,13 +9,12 @@ import sys
 
 import pytest
 
-from lvm_jax import results
-
 _ROOT = pathlib.Path(__file__).parents[1]
 _FLAGS = [
     *("--levels=4,5", "--num_seeds=4", "--epochs=40", "--checkpoint_every=4"),
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
 ]
+_NUM_ROWS = 2 * 4 * 40
 
 
 def _start(path, *more):
@@ -57,20 +56,7 @@ def alone(tmp_path_factory):
     return path
 
 
-def _check_same_table(path, other):
-    found, expected = (
-        results.read_rows(directory / results.HISTORY) for directory in (path, other)
-    )
-    assert len(found) == len(expected) == 2 * 4 * 40
-    for row, same in zip(found, expected, strict=True):
-        for name, value in row.items():
-            if isinstance(value, float):
-                assert value == pytest.approx(same[name], rel=1e-3), (name, row)
-            else:
-                assert value == same[name], (name, row)
-
-
-def test_two_processes_give_the_table_of_one(tmp_path, alone):
+def test_two_processes_give_the_table_of_one(tmp_path, alone, check_same_history):
     path = tmp_path / "run"
     outputs = []
     processes = _start_two(path)
@@ -80,10 +66,12 @@ def test_two_processes_give_the_table_of_one(tmp_path, alone):
     assert "on 4 devices" in outputs[0]
     assert "tables, parameters and figures" in outputs[0]
     assert "tables, parameters and figures" not in outputs[1]
-    _check_same_table(path, alone)
+    check_same_history(path, alone, _NUM_ROWS)
 
 
-def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
+def test_a_lost_process_stops_the_job_which_one_process_ends(
+    tmp_path, alone, check_same_history
+):
     path = tmp_path / "run"
     first, second = _start_two(path)
     while not any((path / "waves/0000/checkpoints").glob("?")):
@@ -96,7 +84,7 @@ def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
     resumed = _start(path)
     output, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, output
-    _check_same_table(path, alone)
+    check_same_history(path, alone, _NUM_ROWS)
 
 
 def test_bad_input_of_one_process_ends_the_job(tmp_path, alone):
