@@ -114,11 +114,6 @@ def _labels(spans: chex.Array) -> chex.Array:
     return labels.at[jnp.arange(batch)[:, None], first, last].set(symbol, mode="drop")
 
 
-def num_shared(a: chex.Array, b: chex.Array) -> chex.Array:
-    """[B] int. Spans that both trees [B, L - 1, 3] have, whatever their symbols."""
-    return ((_labels(a) >= 0) & (_labels(b) >= 0)).sum((1, 2))
-
-
 class SpanCounts(NamedTuple):
     """Spans of true and learned trees, counted over sentences.
 
