@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from absl import flags
 
 from lvm_jax import devices
-from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.plan import SweepConfig
+from lvm_jax.sweep import Sweep
 from lvm_jax.types import Level
 
 _NUM_RUNS = flags.DEFINE_integer("num_runs", 32, "Runs of each level.", lower_bound=1)

@@ -30,8 +30,9 @@ from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg, score
 from lvm_jax.models import neural_pcfg as model
 from lvm_jax.models import parse, pcfg
 from lvm_jax.models.pcfg import Live, Pcfg
+from lvm_jax.plan import SweepConfig
 from lvm_jax.results import Row
-from lvm_jax.sweep import Kept, Sweep, SweepConfig
+from lvm_jax.sweep import Kept, Sweep
 from lvm_jax.types import Buckets, Dataset, Level, Recovery
 
 _LEVELS = cli.define_levels([10, 20, 30])

@@ -15,8 +15,9 @@ from experiments import training
 from experiments.interruption import Interruption
 from experiments.training import Part
 from lvm_jax import checkpoint, devices, results, waves, workdir
+from lvm_jax.plan import SweepConfig
 from lvm_jax.results import Row
-from lvm_jax.sweep import Kept, Sweep, SweepConfig
+from lvm_jax.sweep import Kept, Sweep
 from lvm_jax.types import Dataset, Level, Recovery
 from lvm_jax.waves import Wave
 

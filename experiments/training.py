@@ -14,7 +14,9 @@ from jax.experimental import multihost_utils
 from experiments.interruption import Interruption
 from lvm_jax import checkpoint, results
 from lvm_jax.checkpoint import Checkpoints, Restored
-from lvm_jax.sweep import Group, Kept, Record, Sweep
+from lvm_jax.plan import Group
+from lvm_jax.run import Record
+from lvm_jax.sweep import Kept, Sweep
 from lvm_jax.types import Level
 
 

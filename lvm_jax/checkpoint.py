@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lvm_jax import results
-from lvm_jax.sweep import Record, Run
+from lvm_jax.run import Record, Run
 
 _MAX_TO_KEEP = 3
 

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lvm_jax.sweep import Group, Record, SweepConfig
+from lvm_jax.plan import Group, SweepConfig
+from lvm_jax.run import Record
 from lvm_jax.types import Level
 
 FLAGS = "flags.json"

@@ -12,7 +12,8 @@ from lvm_jax.learners.alternating_minimization import (
     alternating_minimization,
 )
 from lvm_jax.models.sparse_coding import SparseCoding
-from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.plan import SweepConfig
+from lvm_jax.sweep import Sweep
 from lvm_jax.types import Recovery
 
 

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lvm_jax import sweep
+from lvm_jax import plan
 from lvm_jax.data import noisy_or as noisy_or_data
 from lvm_jax.data import pcfg as pcfg_data
 from lvm_jax.data import sparse_coding as sparse_coding_data
 from lvm_jax.learners import alternating_minimization, neural_pcfg, nvil
 from lvm_jax.models import noisy_or, sparse_coding
-from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.plan import SweepConfig
+from lvm_jax.sweep import Sweep
 from lvm_jax.types import Learner, Recovery
 
 _NUM_TRAIN = 500  # 25 steps an epoch
@@ -188,7 +189,7 @@ def test_learning_raises_the_held_out_objective(mixed, trained):
 
 
 def test_step_is_the_same_without_jit(quick_case):
-    live = sweep._live_mask(quick_case.levels[0], quick_case.levels[0])
+    live = plan.live_mask(quick_case.levels[0], quick_case.levels[0])
     batch = quick_case.batch
     state = quick_case.learner.init(jax.random.key(0), live)
     compiled, info = jax.jit(quick_case.learner.step)(
@@ -305,7 +306,7 @@ def test_kept_model_is_the_best_snapshot_or_the_last(case, mixed):
 
 
 def test_plan_holds_every_run_once_and_pads_little():
-    groups = sweep.plan((8, 64, 9, 10, 16, (3)), (5, 6))
+    groups = plan.plan((8, 64, 9, 10, 16, (3)), (5, 6))
     pairs = [
         pair for group in groups for pair in zip(group.levels, group.seeds, strict=True)
     ]
@@ -316,15 +317,15 @@ def test_plan_holds_every_run_once_and_pads_little():
 
 
 def test_plan_takes_levels_of_several_kinds():
-    (group,) = sweep.plan(((10, 10), (11, 11)), (0,))
+    (group,) = plan.plan(((10, 10), (11, 11)), (0,))
     assert group.width == (11, 11)
-    masks = sweep._live_mask((10, 11), (11, 11))
+    masks = plan.live_mask((10, 11), (11, 11))
     assert [mask.sum() for mask in masks] == [10, 11]
 
 
 def test_runs_of_a_level_and_seed_have_their_own_key():
     keys = [
-        tuple(jax.random.key_data(sweep.run_key(seed, level)).tolist())
+        tuple(jax.random.key_data(plan.run_key(seed, level)).tolist())
         for seed in (0, 1, 8, 16)
         for level in (1, 8, 16, (8, 16), (16, 8))
     ]

@@ -14,6 +14,8 @@ _ORDER = [
     {"recovery"},
     {"models"},
     {"data", "learners"},
+    {"plan"},
+    {"run"},
     {"sweep"},
     {"results", "waves"},
     {"checkpoint", "workdir", "report"},
@@ -59,6 +61,8 @@ def test_imports_point_down(path):
     [
         "types",
         "recovery",
+        "plan",
+        "run",
         "sweep",
         "waves",
         "results",

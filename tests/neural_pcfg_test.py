@@ -13,7 +13,8 @@ from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg
 from lvm_jax.models import neural_pcfg as model
 from lvm_jax.models import parse, pcfg
 from lvm_jax.models.pcfg import Live, Pcfg
-from lvm_jax.sweep import Sweep, SweepConfig
+from lvm_jax.plan import SweepConfig
+from lvm_jax.sweep import Sweep
 from lvm_jax.types import Buckets, Info, Learner, Recovery
 
 _N, _T, _V, _DIMENSION = 3, 4, 11, 8

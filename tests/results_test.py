@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lvm_jax import results
-from lvm_jax.sweep import Group, Record, SweepConfig
+from lvm_jax.plan import Group, SweepConfig
+from lvm_jax.run import Record
 
 
 def test_rows_come_back_with_their_types(tmp_path):
