@@ -24,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, runner
-from lvm_jax import report, results
+from lvm_jax import figures, report, results
 from lvm_jax.data import pcfg as data
 from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg, score
 from lvm_jax.models import neural_pcfg as model
@@ -326,7 +326,7 @@ def _plot_trees(
     sentences = np.asarray(test.sentences[bucket][:_NUM_PICTURED])
     learned = np.asarray(jax.jit(parse.viterbi)(grammar, sentences))
     true = np.asarray(test.spans[bucket][:_NUM_PICTURED])
-    report.plot_trees(
+    figures.plot_trees(
         [[truth.words[word] for word in row if word >= 0] for row in sentences],
         [spans[spans[:, 0] >= 0] for spans in true],
         [spans[spans[:, 0] >= 0] for spans in learned],
@@ -349,15 +349,15 @@ def _report(
     summaries = report.summarise(kept_rows, num_preterminals, list(_MEASURES))
     print("recovered, full and exact are of preterminals")
     print(report.format_table(summaries, num_preterminals, _MEASURES, digits=3))
-    figures = workdir / "figures"
+    folder = workdir / "figures"
     for name, label, of_truth in (
         ("test_nll", "test NLL per word, nats", true_nll),
         ("test_f1", "F1 with the true trees", None),
     ):
-        report.plot_measure(
+        figures.plot_measure(
             kept_rows,
             name,
-            figures / f"{name}.png",
+            folder / f"{name}.png",
             label=label,
             title=truth.name,
             truth=of_truth,
@@ -366,9 +366,11 @@ def _report(
         ("held_out_nll", "held-out NLL per word, nats"),
         ("f1", "F1 with the true trees"),
     ):
-        path = figures / f"{name}_by_epoch.png"
-        report.plot_measure_by_epoch(history, name, path, label=label, title=truth.name)
-    _plot_trees(figures / "trees.png", truth, test, kept)
+        path = folder / f"{name}_by_epoch.png"
+        figures.plot_measure_by_epoch(
+            history, name, path, label=label, title=truth.name
+        )
+    _plot_trees(folder / "trees.png", truth, test, kept)
 
 
 def _truth_arrays(truth: Truth) -> dict[str, Any]:

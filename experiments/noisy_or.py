@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, runner
-from lvm_jax import report, results
+from lvm_jax import figures, report, results
 from lvm_jax.data import noisy_or as data
 from lvm_jax.data import release
 from lvm_jax.learners.nvil import NvilConfig, Params, mask, nvil, pack
@@ -155,7 +155,7 @@ def _plot_latents(
     factors = range(math.isqrt(num_observed), 0, -1)
     height = next(n for n in factors if num_observed % n == 0)
     shape = (-1, height, num_observed // height)
-    report.plot_pictures(
+    figures.plot_pictures(
         np.asarray(1 - truth.failure).reshape(shape),
         np.asarray(1 - model.failure)[:level].reshape(shape),
         jax.jit(noisy_or.recover)(truth, model, live),
@@ -176,20 +176,20 @@ def _report(
     print(report.format_table(summaries, num_truths, _HEADERS))
     true_log_likelihood = float(noisy_or.log_likelihood(truth, x).mean())
     print(f"held-out log P(x) of the truth: {true_log_likelihood:.2f} nats")
-    figures = workdir / "figures"
-    report.plot_full_recovery(summaries, figures / "full_recovery.png", title)
-    report.plot_measure(
+    folder = workdir / "figures"
+    figures.plot_full_recovery(summaries, folder / "full_recovery.png", title)
+    figures.plot_measure(
         kept_rows,
         _LOG_LIKELIHOOD,
-        figures / "log_likelihood.png",
+        folder / "log_likelihood.png",
         label=_HEADERS[_LOG_LIKELIHOOD],
         title=title,
         truth=true_log_likelihood,
     )
-    report.plot_recovered_by_epoch(
-        history, num_truths, figures / "recovered_by_epoch.png", title
+    figures.plot_recovered_by_epoch(
+        history, num_truths, folder / "recovered_by_epoch.png", title
     )
-    _plot_latents(figures / "latents.png", title, truth, kept)
+    _plot_latents(folder / "latents.png", title, truth, kept)
 
 
 def main() -> None:

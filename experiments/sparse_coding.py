@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, runner
-from lvm_jax import report, results
+from lvm_jax import figures, report, results
 from lvm_jax.data import release
 from lvm_jax.data import sparse_coding as data
 from lvm_jax.learners.alternating_minimization import (
@@ -114,7 +114,7 @@ def _plot_cosines(
     params, live = jax.tree.map(
         lambda leaf: leaf[0], (kept[level].params, kept[level].live)
     )
-    report.plot_similarity(
+    figures.plot_similarity(
         np.asarray(truth.dictionary @ params.dictionary.T)[:, :level],
         jax.jit(_recover)(truth, x, params, live),
         path,
@@ -134,21 +134,21 @@ def _report(
     print(report.format_table(summaries, num_truths, _HEADERS, digits=6))
     true_error = _error(dataset.truth, x)
     print(f"held-out squared error of the true columns: {true_error:.6f}")
-    figures = workdir / "figures"
-    report.plot_recovered(summaries, num_truths, figures / "recovered.png", title)
-    report.plot_full_recovery(summaries, figures / "full_recovery.png", title)
-    report.plot_measure(
+    folder = workdir / "figures"
+    figures.plot_recovered(summaries, num_truths, folder / "recovered.png", title)
+    figures.plot_full_recovery(summaries, folder / "full_recovery.png", title)
+    figures.plot_measure(
         kept_rows,
         _ERROR,
-        figures / "error.png",
+        folder / "error.png",
         label=_HEADERS[_ERROR],
         title=title,
         truth=true_error,
     )
-    report.plot_recovered_by_epoch(
-        history, num_truths, figures / "recovered_by_epoch.png", title
+    figures.plot_recovered_by_epoch(
+        history, num_truths, folder / "recovered_by_epoch.png", title
     )
-    _plot_cosines(figures / "cosines.png", dataset, kept, x)
+    _plot_cosines(folder / "cosines.png", dataset, kept, x)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ _ORDER = [
     {"sweep"},
     {"results", "waves"},
     {"checkpoint", "workdir", "report"},
+    {"figures"},
 ]
 _RANK = {name: rank for rank, names in enumerate(_ORDER) for name in names}
 
@@ -69,6 +70,7 @@ def test_imports_point_down(path):
         "checkpoint",
         "workdir",
         "report",
+        "figures",
     ],
 )
 def test_engine_knows_no_model(name):

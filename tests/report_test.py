@@ -7,7 +7,7 @@ import pytest
 from matplotlib import image
 from scipy import stats
 
-from lvm_jax import report
+from lvm_jax import figures, report
 from lvm_jax.types import Recovery
 
 
@@ -91,12 +91,12 @@ def test_figures_are_drawn(kept, tmp_path):
     )
     pictures = np.random.default_rng(0).random((3, 4, 4))
     draw = {
-        "full": lambda p: report.plot_full_recovery(summaries, p, "IMG"),
-        "measure": lambda p: report.plot_measure(
+        "full": lambda p: figures.plot_full_recovery(summaries, p, "IMG"),
+        "measure": lambda p: figures.plot_measure(
             kept, "held_out_elbo", p, label="nats", title="IMG", truth=-11.0
         ),
-        "epochs": lambda p: report.plot_recovered_by_epoch(history, 8, p, "IMG"),
-        "pictures": lambda p: report.plot_pictures(
+        "epochs": lambda p: figures.plot_recovered_by_epoch(history, 8, p, "IMG"),
+        "pictures": lambda p: figures.plot_pictures(
             pictures[:2], pictures, recovery, p, "IMG"
         ),
     }
