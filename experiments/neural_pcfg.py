@@ -23,14 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli, runner
+from experiments import cli, runner, true_grammar
+from experiments.true_grammar import Truth
 from lvm_jax import figures, report, results
 from lvm_jax.data import pcfg as data
 from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg, score
 from lvm_jax.models import neural_pcfg as model
 from lvm_jax.models import parse, pcfg
 from lvm_jax.models.pcfg import Live, Pcfg
-from lvm_jax.plan import SweepConfig
 from lvm_jax.results import Row
 from lvm_jax.sweep import Kept, Sweep
 from lvm_jax.types import Buckets, Dataset, Level, Recovery
@@ -46,33 +46,8 @@ _MODE = flags.DEFINE_enum(
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", None, "Adam's learning rate, else by --mode.", lower_bound=0.0
 )
-_GRAMMAR = flags.DEFINE_string(
-    "grammar", None, "True grammar, an .npz file such as the truth.npz of a run."
-)
-_CORPUS = flags.DEFINE_string(
-    "corpus", None, "Learn the true grammar from this text, one sentence a line."
-)
-_VOCABULARY = flags.DEFINE_integer(
-    "vocabulary",
-    1000,
-    "Words of the true grammar: of a corpus the most frequent ones, 10 000 in the "
-    "paper; of a random grammar by default 100.",
-    lower_bound=2,
-)
-_TRUE_SYMBOLS = flags.DEFINE_integer(
-    "true_symbols", 10, "Symbols of each kind of the true grammar.", lower_bound=1
-)
-_TRUE_EPOCHS = flags.DEFINE_integer(
-    "true_epochs", 20, "Epochs to learn the true grammar for, 20 in the paper."
-)
 _TRUTH_ONLY = flags.DEFINE_bool(
     "truth_only", False, "Write the true grammar, and learn nothing from it."
-)
-_SHARPNESS = flags.DEFINE_float(
-    "sharpness", 5.0, "Standard deviation of a random grammar's rule and word logits."
-)
-_RADIUS = flags.DEFINE_float(
-    "radius", 0.93, "Largest spectral radius of a random grammar's expected offspring."
 )
 _DATA_SEED = flags.DEFINE_integer(
     "data_seed", 0, "Seed of a random or learned true grammar, and of the sentences."
@@ -96,26 +71,17 @@ _MAX_WORDS = flags.DEFINE_integer(
 _NUM_BUCKETS = flags.DEFINE_integer(
     "num_buckets", 3, "Lengths that sentences are padded to, at most.", lower_bound=1
 )
+flags.adopt_module_key_flags(true_grammar)
 flags.FLAGS.set_default("epochs", 12)
 flags.FLAGS.set_default("batch_size", 16)
 
-_RANDOM_VOCABULARY = 100
 _NUM_PICTURED = 4
-_TRUTH_BATCH = 4  # of a corpus, as in the study
 _MEASURES = {
     "test_nll": "test NLL per word",
     "test_f1": "F1",
     "test_f1_inner": "F1, inner spans",
     "num_nonterminals_recovered": "nonterminals recovered",
 }
-
-
-class Truth(NamedTuple):
-    """The true grammar with its name and vocabulary."""
-
-    name: str
-    grammar: Pcfg
-    words: tuple[str, ...]
 
 
 class Parsed(NamedTuple):
@@ -137,75 +103,6 @@ def _batch_size() -> int:
 def _learner_config() -> NeuralPcfgConfig:
     rate = {"faithful": 0.001, "batched": 0.002}[_MODE.value]
     return NeuralPcfgConfig(_LEARNING_RATE.value or rate)
-
-
-def _nothing_to_recover(params: Any, live: Any) -> Recovery:
-    del params, live  # Unused.
-    return Recovery(*[jnp.int32(0)] * 7, measures={})
-
-
-def _learn_truth(used: Sequence[jax.Device]) -> Truth:
-    """Learns a grammar from the corpus, the model of the last epoch."""
-    path = pathlib.Path(_CORPUS.value)
-    corpus = data.read_corpus(
-        path,
-        vocabulary=_VOCABULARY.value,
-        min_words=_MIN_WORDS.value,
-        max_words=_MAX_WORDS.value,
-    )
-    lengths = pcfg.num_words(corpus.sentences)
-    print(
-        f"{path}: {len(lengths)} sentences of {lengths.mean():.1f} words, "
-        f"{len(corpus.words)} different ones, {(corpus.sentences == 0).sum()} unknown; "
-        f"skipped {corpus.num_one_word} of one word, {corpus.num_outside} for length"
-    )
-    bounds = data.bucket_lengths(lengths, _NUM_BUCKETS.value, _TRUTH_BATCH)
-    buckets = data.to_buckets(corpus.sentences, bounds)
-    level = (_TRUE_SYMBOLS.value, _TRUE_SYMBOLS.value)
-    sweep = Sweep(
-        neural_pcfg(len(corpus.words)),
-        _nothing_to_recover,
-        SweepConfig(
-            levels=(level,),
-            seeds=(_DATA_SEED.value,),
-            batch_size=_TRUTH_BATCH,
-            epochs_per_call=1,
-            snapshot_every=1,
-        ),
-        train=Buckets(buckets),
-        held_out=tuple(bucket[:_TRUTH_BATCH] for bucket in buckets),
-        devices=used[:1],
-    )
-    for chunk in sweep.train(sweep.init(), 0, _TRUE_EPOCHS.value):
-        nll = chunk.records[0].train["nll"][0, -1]
-        print(f"true grammar, epoch {chunk.epoch}: NLL per word {nll:.4f}")
-    run = jax.tree.map(lambda leaf: leaf[0], chunk.runs[0])
-    return Truth(
-        path.stem, model.grammar(run.state.params, Live(*run.live)), corpus.words
-    )
-
-
-def _load_truth(used: Sequence[jax.Device]) -> Truth:
-    if _GRAMMAR.value is not None and _CORPUS.value is not None:
-        raise ValueError("expected --grammar or --corpus, got both")
-    if _CORPUS.value is not None:
-        return _learn_truth(used)
-    if _GRAMMAR.value is not None:
-        return Truth(
-            pathlib.Path(_GRAMMAR.value).stem, *data.read_grammar(_GRAMMAR.value)
-        )
-    is_given = flags.FLAGS["vocabulary"].present
-    num_words = _VOCABULARY.value if is_given else _RANDOM_VOCABULARY
-    grammar = data.random_grammar(
-        jax.random.key(_DATA_SEED.value),
-        _TRUE_SYMBOLS.value,
-        _TRUE_SYMBOLS.value,
-        num_words,
-        sharpness=_SHARPNESS.value,
-        radius=_RADIUS.value,
-    )
-    words = tuple(f"w{index}" for index in range(num_words))
-    return Truth(f"sharpness{_SHARPNESS.value:g}", grammar, words)
 
 
 def _draw(truth: Truth, seed: int, num_samples: int) -> Dataset:
@@ -387,7 +284,13 @@ def main() -> None:
         )
     )
     _check_memory(levels, len(job.config.seeds))
-    truth = _load_truth(job.devices)
+    truth = true_grammar.load(
+        job.devices[:1],
+        seed=_DATA_SEED.value,
+        min_words=_MIN_WORDS.value,
+        max_words=_MAX_WORDS.value,
+        num_buckets=_NUM_BUCKETS.value,
+    )
     dataset = _draw(truth, 0, _NUM_SAMPLES.value)
     if _TRUTH_ONLY.value:
         with runner.opened(dataset) as workdir:

@@ -1,0 +1,159 @@
+"""The grammar that sentences are drawn from, and the flags that choose it."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from lvm_jax.data import pcfg as data
+from lvm_jax.learners.neural_pcfg import neural_pcfg
+from lvm_jax.models import neural_pcfg as model
+from lvm_jax.models import pcfg
+from lvm_jax.models.pcfg import Live, Pcfg
+from lvm_jax.plan import SweepConfig
+from lvm_jax.sweep import Sweep
+from lvm_jax.types import Buckets, Recovery
+
+_GRAMMAR = flags.DEFINE_string(
+    "grammar", None, "True grammar, an .npz file such as the truth.npz of a run."
+)
+_CORPUS = flags.DEFINE_string(
+    "corpus", None, "Learn the true grammar from this text, one sentence a line."
+)
+_VOCABULARY = flags.DEFINE_integer(
+    "vocabulary",
+    1000,
+    "Words of the true grammar: of a corpus the most frequent ones, 10 000 in the "
+    "paper; of a random grammar by default 100.",
+    lower_bound=2,
+)
+_TRUE_SYMBOLS = flags.DEFINE_integer(
+    "true_symbols", 10, "Symbols of each kind of the true grammar.", lower_bound=1
+)
+_TRUE_EPOCHS = flags.DEFINE_integer(
+    "true_epochs", 20, "Epochs to learn the true grammar for, 20 in the paper."
+)
+_SHARPNESS = flags.DEFINE_float(
+    "sharpness", 5.0, "Standard deviation of a random grammar's rule and word logits."
+)
+_RADIUS = flags.DEFINE_float(
+    "radius", 0.93, "Largest spectral radius of a random grammar's expected offspring."
+)
+
+_RANDOM_VOCABULARY = 100
+_BATCH = 4  # of a corpus, as in the study
+
+
+class Truth(NamedTuple):
+    """The true grammar with its name and vocabulary."""
+
+    name: str
+    grammar: Pcfg
+    words: tuple[str, ...]
+
+
+def _nothing_to_recover(params: Any, live: Any) -> Recovery:
+    del params, live  # Unused.
+    return Recovery(*[jnp.int32(0)] * 7, measures={})
+
+
+def _learn(
+    devices: Sequence[jax.Device],
+    seed: int,
+    min_words: int,
+    max_words: int,
+    num_buckets: int,
+) -> Truth:
+    """Learns a grammar from the corpus, the model of the last epoch."""
+    path = pathlib.Path(_CORPUS.value)
+    corpus = data.read_corpus(
+        path,
+        vocabulary=_VOCABULARY.value,
+        min_words=min_words,
+        max_words=max_words,
+    )
+    lengths = pcfg.num_words(corpus.sentences)
+    print(
+        f"{path}: {len(lengths)} sentences of {lengths.mean():.1f} words, "
+        f"{len(corpus.words)} different ones, {(corpus.sentences == 0).sum()} unknown; "
+        f"skipped {corpus.num_one_word} of one word, {corpus.num_outside} for length"
+    )
+    bounds = data.bucket_lengths(lengths, num_buckets, _BATCH)
+    buckets = data.to_buckets(corpus.sentences, bounds)
+    level = (_TRUE_SYMBOLS.value, _TRUE_SYMBOLS.value)
+    sweep = Sweep(
+        neural_pcfg(len(corpus.words)),
+        _nothing_to_recover,
+        SweepConfig(
+            levels=(level,),
+            seeds=(seed,),
+            batch_size=_BATCH,
+            epochs_per_call=1,
+            snapshot_every=1,
+        ),
+        train=Buckets(buckets),
+        held_out=tuple(bucket[:_BATCH] for bucket in buckets),
+        devices=devices,
+    )
+    for chunk in sweep.train(sweep.init(), 0, _TRUE_EPOCHS.value):
+        nll = chunk.records[0].train["nll"][0, -1]
+        print(f"true grammar, epoch {chunk.epoch}: NLL per word {nll:.4f}")
+    run = jax.tree.map(lambda leaf: leaf[0], chunk.runs[0])
+    return Truth(
+        path.stem, model.grammar(run.state.params, Live(*run.live)), corpus.words
+    )
+
+
+def load(
+    devices: Sequence[jax.Device],
+    *,
+    seed: int,
+    min_words: int,
+    max_words: int,
+    num_buckets: int,
+) -> Truth:
+    """The grammar that the flags ask for: read, learned from a corpus, or random.
+
+    Args:
+      devices: to learn on.
+      seed: of a random or learned grammar.
+      min_words: of the corpus' sentences; shorter ones are skipped.
+      max_words: of the corpus' sentences; longer ones are skipped.
+      num_buckets: lengths that the corpus' sentences are padded to, at most.
+
+    Returns:
+      Truth.
+
+    Raises:
+      ValueError: if both a grammar and a corpus are asked for, a file is not what it
+        should be, or a value is out of range.
+      OSError: if a file cannot be read.
+    """
+    if _GRAMMAR.value is not None and _CORPUS.value is not None:
+        raise ValueError("expected --grammar or --corpus, got both")
+    if _CORPUS.value is not None:
+        return _learn(devices, seed, min_words, max_words, num_buckets)
+    if _GRAMMAR.value is not None:
+        return Truth(
+            pathlib.Path(_GRAMMAR.value).stem, *data.read_grammar(_GRAMMAR.value)
+        )
+    return _draw(seed)
+
+
+def _draw(seed: int) -> Truth:
+    """Draws a random grammar."""
+    is_given = flags.FLAGS["vocabulary"].present
+    num_words = _VOCABULARY.value if is_given else _RANDOM_VOCABULARY
+    grammar = data.random_grammar(
+        jax.random.key(seed),
+        _TRUE_SYMBOLS.value,
+        _TRUE_SYMBOLS.value,
+        num_words,
+        sharpness=_SHARPNESS.value,
+        radius=_RADIUS.value,
+    )
+    words = tuple(f"w{index}" for index in range(num_words))
+    return Truth(f"sharpness{_SHARPNESS.value:g}", grammar, words)
