@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lvm_jax.sweep import Sweep
+from lvm_jax.sweep import Memory, Sweep
 from lvm_jax.types import Level
 
 
@@ -70,32 +70,31 @@ def split(wave: Wave, make_sweep: Callable[[Wave], Sweep], limit: float) -> list
     Raises:
       ValueError: if one run of each device does not fit.
     """
-    sweep = make_sweep(wave)
-    memory = sweep.memory()
-    if memory.total <= limit:
-        return [wave]
-    room = max(limit - memory.data, 1)
-    count = math.ceil(memory.runs * memory.per_run / room)
-    parts = _parts(wave, count, sweep.num_devices)
-    if len(parts) == 1:
-        raise ValueError(
-            f"expected a memory limit of at least {memory.total / 2**20:.1f} MiB, "
-            f"which level {wave.levels[0]} needs, got {limit / 2**20:.1f} MiB"
-        )
-    fitting = {}
-    for part in parts:
+    needs = {}  # by what alone decides: the levels and the number of seeds
+
+    def fitting(part):
         shape = part.levels, len(part.seeds)
-        if shape not in fitting:
-            fitting[shape] = len(split(part, make_sweep, limit)) == 1
-    return [
-        whole
-        for part in parts
-        for whole in (
-            [part]
-            if fitting[part.levels, len(part.seeds)]
-            else split(part, make_sweep, limit)
-        )
-    ]
+        if shape not in needs:
+            needs[shape] = _needs(make_sweep(part))
+        memory, num_devices = needs[shape]
+        if memory.total <= limit:
+            return [part]
+        room = max(limit - memory.data, 1)
+        count = math.ceil(memory.runs * memory.per_run / room)
+        smaller = _parts(part, count, num_devices)
+        if len(smaller) == 1:
+            raise ValueError(
+                f"expected a memory limit of at least {memory.total / 2**20:.1f} MiB, "
+                f"which level {part.levels[0]} needs, got {limit / 2**20:.1f} MiB"
+            )
+        return [whole for other in smaller for whole in fitting(other)]
+
+    return fitting(wave)
+
+
+def _needs(sweep: Sweep) -> tuple[Memory, int]:
+    """The memory of a device and the number of devices; keeps no hold of the sweep."""
+    return sweep.memory(), sweep.num_devices
 
 
 def _parts(wave: Wave, count: int, num_devices: int) -> list[Wave]:
