@@ -126,12 +126,12 @@ class Sweep:
                 f"samples, got {config.batch_size}"
             )
         self.config = config
-        self._learner = learner
         self.groups = plan(config.levels, config.seeds)
         self._mesh = Mesh(np.array(devices or jax.devices()), (_AXIS,))
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train, held_out), everywhere)
+        self._init_runs = functools.partial(_init_runs, learner)
         self._init = jax.jit(self._init_runs, out_shardings=self._sharding)
         self._chunk = jax.jit(
             jax.shard_map(
@@ -210,10 +210,6 @@ class Sweep:
         masks = [live_mask(level, group.width) for _, level in runs]
         live = jax.tree.map(lambda *mask: np.stack(mask), *masks)
         return np.stack(jax.device_get(keys)), live
-
-    def _init_runs(self, keys: np.ndarray, live: Any) -> Run:
-        init = jax.vmap(functools.partial(init_run, self._learner))
-        return init(jax.random.wrap_key_data(keys), live)
 
     def init(self) -> tuple[Run, ...]:
         """The runs before the first epoch, a stacked Run for each group.
@@ -313,6 +309,12 @@ class Sweep:
                     lambda leaf, own=own: leaf[own], models
                 )
         return {level: kept[level] for level in self.config.levels}
+
+
+def _init_runs(learner: Learner, keys: np.ndarray, live: Any) -> Run:
+    """The runs of a group, from key data [R, ...] and masks [R, K]."""
+    init = jax.vmap(functools.partial(init_run, learner))
+    return init(jax.random.wrap_key_data(keys), live)
 
 
 def _with_key(run: Run, convert: Callable[[Any], Any]) -> Run:
