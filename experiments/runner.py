@@ -187,10 +187,20 @@ def trained(
       SystemExit: after a signal, with its status, and after a dry run.
     """
 
+    last = {}
+
     def sweep_of(wave):
-        return make_sweep(
-            dataclasses.replace(job.config, levels=wave.levels, seeds=wave.seeds)
-        )
+        """The sweep of a wave; asked for again in a row, the same one, compiled once.
+
+        Only the last one is held, and let go of before the next one is made, so that
+        the devices hold the data of one.
+        """
+        if wave not in last:
+            last.clear()
+            last[wave] = make_sweep(
+                dataclasses.replace(job.config, levels=wave.levels, seeds=wave.seeds)
+            )
+        return last[wave]
 
     everything = Wave(job.config.levels, job.config.seeds)
     sweep_of(everything)  # Refuses what makes no sense before anything is written.
@@ -218,6 +228,7 @@ def trained(
                     interruption=job.interruption,
                 )
             )
+        last.clear()
         if _DRY_RUN.value or not is_first:
             sys.exit(0)
         yield Trained(path, _kept(job.config, parts), _history(job, dataset, parts))
