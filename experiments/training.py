@@ -87,8 +87,15 @@ def train(
             )
         if restored is None or restored.epoch < num_epochs:
             print(describe(name, sweep), flush=True)
-            loop = _Loop(sweep, checkpoints, checkpoint_every, metric, interruption)
-            restored = loop.run(restored, num_epochs)
+            restored = _advance(
+                sweep,
+                restored,
+                num_epochs,
+                checkpoints=checkpoints,
+                checkpoint_every=checkpoint_every,
+                metric=metric,
+                interruption=interruption,
+            )
         kept = sweep.kept(restored.runs, restored.epoch)
         return Part(sweep.config.seeds, sweep.groups, kept, restored.records)
     finally:
@@ -114,66 +121,64 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints | None) -> Restored | None:
     return Restored(epoch, runs, restored.records if restored else ())
 
 
-class _Loop:
-    """The loop over compiled calls, with what a user sees and what is saved of it."""
+def _advance(
+    sweep: Sweep,
+    restored: Restored | None,
+    num_epochs: int,
+    *,
+    checkpoints: Checkpoints | None,
+    checkpoint_every: int,
+    metric: str,
+    interruption: Interruption,
+) -> Restored:
+    """Trains to the last epoch, showing and saving it, or exits when told to."""
+    start = restored.epoch if restored else 0
+    runs = sweep.place(restored.runs) if restored else sweep.init()
+    records = [restored.records] if restored else []
+    saved, since = start, []
+    num_runs = sum(len(group.seeds) for group in sweep.groups)
+    print(f"by level: held-out {metric} / truths recovered", flush=True)
+    began = called = time.monotonic()
+    computing = 0.0
+    with tqdm.tqdm(
+        total=num_epochs, initial=start, unit="epoch", dynamic_ncols=True
+    ) as bar:
+        for chunk in sweep.train(runs, start, num_epochs):
+            seconds = time.monotonic() - called
+            computing += seconds
+            since.append(chunk.records)
+            status = _exit_status(interruption)
+            is_last = chunk.epoch == num_epochs or status
+            if is_last or chunk.epoch - saved >= checkpoint_every:
+                gathered = sweep.gather(chunk.runs)
+                records.append(checkpoint.concatenate(since))
+                if checkpoints:
+                    checkpoints.save(chunk.epoch, gathered, records[-1])
+                saved, since = chunk.epoch, []
+            rate = num_runs * (chunk.epoch - bar.n) / seconds
+            last = _describe(sweep.groups, chunk.records, metric)
+            bar.set_postfix_str(f"{rate:.0f} runs x epochs/s, {last}", False)
+            bar.update(chunk.epoch - bar.n)
+            if status:
+                break
+            called = time.monotonic()
+    if checkpoints:
+        checkpoints.wait()
+    if status:
+        sys.exit(status)
+    everything = time.monotonic() - began
+    print(
+        f"{everything:.0f} s, of which {100 * (1 - computing / everything):.1f}% "
+        "on checkpoints and progress"
+    )
+    return Restored(num_epochs, gathered, checkpoint.concatenate(records))
 
-    def __init__(self, sweep, checkpoints, checkpoint_every, metric, interruption):
-        self._sweep = sweep
-        self._checkpoints = checkpoints
-        self._every = checkpoint_every
-        self._metric = metric
-        self._interruption = interruption
 
-    def run(self, restored: Restored | None, num_epochs: int) -> Restored:
-        """Trains to the last epoch, or exits when told to."""
-        sweep = self._sweep
-        start = restored.epoch if restored else 0
-        runs = sweep.place(restored.runs) if restored else sweep.init()
-        records = [restored.records] if restored else []
-        saved, since = start, []
-        num_runs = sum(len(group.seeds) for group in sweep.groups)
-        print(f"by level: held-out {self._metric} / truths recovered", flush=True)
-        began = called = time.monotonic()
-        computing = 0.0
-        with tqdm.tqdm(
-            total=num_epochs, initial=start, unit="epoch", dynamic_ncols=True
-        ) as bar:
-            for chunk in sweep.train(runs, start, num_epochs):
-                seconds = time.monotonic() - called
-                computing += seconds
-                since.append(chunk.records)
-                status = self._status()
-                is_last = chunk.epoch == num_epochs or status
-                if is_last or chunk.epoch - saved >= self._every:
-                    gathered = sweep.gather(chunk.runs)
-                    records.append(checkpoint.concatenate(since))
-                    if self._checkpoints:
-                        self._checkpoints.save(chunk.epoch, gathered, records[-1])
-                    saved, since = chunk.epoch, []
-                rate = num_runs * (chunk.epoch - bar.n) / seconds
-                last = _describe(sweep.groups, chunk.records, self._metric)
-                bar.set_postfix_str(f"{rate:.0f} runs x epochs/s, {last}", False)
-                bar.update(chunk.epoch - bar.n)
-                if status:
-                    break
-                called = time.monotonic()
-        if self._checkpoints:
-            self._checkpoints.wait()
-        if status:
-            sys.exit(status)
-        everything = time.monotonic() - began
-        print(
-            f"{everything:.0f} s, of which {100 * (1 - computing / everything):.1f}% "
-            "on checkpoints and progress"
-        )
-        return Restored(num_epochs, gathered, checkpoint.concatenate(records))
-
-    def _status(self) -> int:
-        """The exit status that a signal to any process asks for, else 0."""
-        status = self._interruption.status
-        if jax.process_count() == 1:
-            return status
-        return int(multihost_utils.process_allgather(np.int32(status)).max())
+def _exit_status(interruption: Interruption) -> int:
+    """The exit status that a signal to any process asks for, else 0."""
+    if jax.process_count() == 1:
+        return interruption.status
+    return int(multihost_utils.process_allgather(np.int32(interruption.status)).max())
 
 
 def _describe(groups: Sequence[Group], records: Sequence[Record], metric: str) -> str:
