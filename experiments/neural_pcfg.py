@@ -25,7 +25,7 @@ from absl import flags
 
 from experiments import cli, runner, true_grammar
 from experiments.true_grammar import Truth
-from lvm_jax import figures, report, results
+from lvm_jax import archive, figures, report, results
 from lvm_jax.data import pcfg as data
 from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg, score
 from lvm_jax.models import neural_pcfg as model
@@ -294,7 +294,7 @@ def main() -> None:
     dataset = _draw(truth, 0, _NUM_SAMPLES.value)
     if _TRUTH_ONLY.value:
         with runner.opened(dataset) as workdir:
-            results.write_arrays(workdir / results.TRUTH, _truth_arrays(truth))
+            archive.write(workdir / results.TRUTH, _truth_arrays(truth))
         return
     held_out, train = runner.split(dataset.samples)
     bounds = data.bucket_lengths(

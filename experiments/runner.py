@@ -14,7 +14,7 @@ from absl import flags
 from experiments import training
 from experiments.interruption import Interruption
 from experiments.training import Part
-from lvm_jax import checkpoint, devices, results, waves, workdir
+from lvm_jax import archive, checkpoint, devices, results, waves, workdir
 from lvm_jax.plan import SweepConfig
 from lvm_jax.results import Row
 from lvm_jax.sweep import Kept, Sweep
@@ -258,7 +258,7 @@ def _flags(dataset: Dataset) -> dict[str, Any]:
         if module == sys.argv[0] or module.startswith("experiments.")
     }
     data = jax.tree.map(np.asarray, (dataset.samples, dataset.truth))
-    return values | {"data": checkpoint.digest(results.flatten(data))[:16]}
+    return values | {"data": checkpoint.digest(archive.flatten(data))[:16]}
 
 
 def _waves(

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lvm_jax import results
+from lvm_jax import archive
 from lvm_jax.run import Record, Run
 
 _MAX_TO_KEEP = 3
@@ -100,9 +100,9 @@ class Checkpoints:
           OSError: if this checkpoint or the one before cannot be written.
         """
         self.wait()
-        arrays = results.flatten(runs)
+        arrays = archive.flatten(runs)
         span = f"{self._saved:08d}-{epoch:08d}.npz"
-        results.write_arrays(self._history / span, records)
+        archive.write(self._history / span, records)
         try:
             self._manager.save(
                 epoch,
@@ -188,7 +188,7 @@ class Checkpoints:
     def _read(self, epoch: int, runs: tuple[Run, ...]) -> tuple[Run, ...]:
         like = {
             name: np.empty(leaf.shape, leaf.dtype)
-            for name, leaf in results.flatten(runs).items()
+            for name, leaf in archive.flatten(runs).items()
         }
         # Where one array is damaged, reads of others that end later print tracebacks.
         with contextlib.redirect_stderr(io.StringIO()):
@@ -200,14 +200,14 @@ class Checkpoints:
             )
         if digest(stored.runs) != stored.about["digest"]:
             raise ValueError("expected arrays of the saved digest, got others")
-        return results.unflatten(stored.runs, runs)
+        return archive.unflatten(stored.runs, runs)
 
     def _read_records(self, epoch: int) -> tuple[Record, ...]:
         parts, reached = [], 0
         for start, path in self._spans():
             stop = int(path.stem.split("-")[1])
             if start == reached and stop <= epoch:
-                parts.append(_as_records(results.read_arrays(path)))
+                parts.append(_as_records(archive.read(path)))
                 reached = stop
         if reached != epoch:
             raise ValueError(f"expected records up to it, got them up to {reached}")
@@ -215,7 +215,7 @@ class Checkpoints:
 
 
 def _as_records(arrays: dict[str, np.ndarray]) -> tuple[Record, ...]:
-    """The records that `results.flatten` made arrays of, such as 0/train/elbo."""
+    """The records that `archive.flatten` made arrays of, such as 0/train/elbo."""
     groups = {}
     for name, array in arrays.items():
         group, field, *metric = name.split("/")

@@ -1,21 +1,17 @@
 """What a sweep leaves on disk: histories, kept models, parameters.
 
-Tables are CSV, parameters are NumPy archives read without pickle. Every file is
-written beside its place and moved there, so that none is ever half-written.
+Tables are CSV, parameters are archives of arrays.
 """
 
 import csv
 import json
-import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from lvm_jax import archive, files
 from lvm_jax.plan import Group, SweepConfig
 from lvm_jax.run import Record
 from lvm_jax.types import Level
@@ -34,27 +30,10 @@ def level_name(level: Level) -> str:
     return "x".join(str(size) for size in jax.tree.leaves(level))
 
 
-def partial(path: pathlib.Path) -> pathlib.Path:
-    """Where a file is written before it is moved to its place."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def _replace(path: pathlib.Path, write) -> None:
-    beside = partial(path)
-    try:
-        with open(beside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def write_json(path: pathlib.Path, values: Any) -> None:
     """Writes values as JSON."""
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-    _replace(path, lambda file: file.write(text.encode()))
+    files.replace(path, lambda file: file.write(text.encode()))
 
 
 def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
@@ -69,7 +48,7 @@ def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
         writer.writerow(first)
         writer.writerows(rows)
 
-    _replace(path, write)
+    files.replace(path, write)
 
 
 class _TextLines:
@@ -106,57 +85,6 @@ def read_rows(path: pathlib.Path) -> list[Row]:
         ]
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths, such as 8/model/prior."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in leaves
-    }
-
-
-def unflatten(leaves: dict[str, Any], like: Any) -> Any:
-    """The tree that `flatten` made leaves of.
-
-    Args:
-      leaves: by path.
-      like: a tree of the same structure.
-
-    Returns:
-      A tree with those leaves.
-
-    Raises:
-      ValueError: if the paths are not those of the tree.
-    """
-    names = list(flatten(like))
-    if set(names) != set(leaves):
-        raise ValueError(
-            f"expected arrays {', '.join(names)}, got {', '.join(sorted(leaves))}"
-        )
-    treedef = jax.tree.structure(like)
-    return jax.tree.unflatten(treedef, [leaves[name] for name in names])
-
-
-def write_arrays(path: pathlib.Path, tree: Any) -> None:
-    """Writes a tree of arrays as an archive, named as `flatten` does."""
-    arrays = {name: np.asarray(leaf) for name, leaf in flatten(tree).items()}
-    _replace(path, lambda file: np.savez(file, **arrays))
-
-
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads an archive of `write_arrays`.
-
-    Raises:
-      OSError: if the file cannot be read.
-      ValueError: if it is damaged, or holds anything but arrays.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
-        raise ValueError(f"expected an archive of arrays, got {path}") from error
-
-
 def write_sweep(
     workdir: pathlib.Path,
     history: Iterable[Row],
@@ -175,8 +103,8 @@ def write_sweep(
     """
     write_rows(workdir / HISTORY, history)
     write_rows(workdir / KEPT, kept_rows)
-    write_arrays(workdir / LEARNED, learned)
-    write_arrays(workdir / TRUTH, truth)
+    archive.write(workdir / LEARNED, learned)
+    archive.write(workdir / TRUTH, truth)
 
 
 def history_rows(

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from lvm_jax import results
+from lvm_jax import files, results
 from lvm_jax.waves import Wave
 
 _FORMAT = 1
@@ -54,7 +54,7 @@ def opened(
     if path.exists() and not path.is_dir():
         raise ValueError(f"expected a directory as workdir, got the file {path}")
     found = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    begun = {_LOCK, results.partial(path / results.FLAGS).name}
+    begun = {_LOCK, files.partial(path / results.FLAGS).name}
     if found - begun and results.FLAGS not in found:
         raise ValueError(
             f"expected a new workdir, or one with {results.FLAGS}, got {path}, which "

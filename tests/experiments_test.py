@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from lvm_jax import results
+from lvm_jax import archive, results
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -89,7 +89,7 @@ def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
     _, workdir = noisy_or
     flags = json.loads((workdir / results.FLAGS).read_text())["flags"]
     assert flags["levels"] == ["8", "24"] and flags["batch_size"] == 20
-    learned = results.read_arrays(workdir / results.LEARNED)
+    learned = archive.read(workdir / results.LEARNED)
     assert learned["24/params/model/failure_logits"].shape == (2, 24, 64)
     assert np.isfinite(learned["8/params/q/weight"]).all()
     assert {path.name for path in (workdir / "figures").iterdir()} == {
@@ -120,7 +120,7 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
         "held_out_error",
     ]
     assert all(row["held_out_error"] > 0 for row in history)
-    learned = results.read_arrays(workdir / results.LEARNED)
+    learned = archive.read(workdir / results.LEARNED)
     assert learned["30/params/dictionary"].shape == (2, 30, 100)
     assert {path.stem for path in (workdir / "figures").iterdir()} == {
         "cosines",
@@ -166,9 +166,9 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     kept = results.read_rows(workdir / results.KEPT)
     assert all(0 <= row["test_f1_inner"] <= row["test_f1"] <= 1 for row in kept)
     assert all(row["test_nll"] > 0 for row in kept)
-    learned = results.read_arrays(workdir / results.LEARNED)
+    learned = archive.read(workdir / results.LEARNED)
     assert learned["3x3/params/rule_weight"].shape == (2, 6, 6, 256)
-    truth = results.read_arrays(workdir / results.TRUTH)
+    truth = archive.read(workdir / results.TRUTH)
     assert truth["words"].tolist() == [f"w{index}" for index in range(7)]
     assert {path.stem for path in (workdir / "figures").iterdir()} == {
         "f1_by_epoch",

@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from lvm_jax import results, workdir
+from lvm_jax import archive, results, workdir
 from lvm_jax.waves import Wave
 
 _MODULE = "experiments.sparse_coding"
@@ -326,7 +326,7 @@ def test_a_pickle_is_refused(tmp_path):
     path = tmp_path / "arrays.npz"
     path.write_bytes(pickle.dumps([1, 2, 3]))
     with pytest.raises(ValueError, match="pickled"):
-        results.read_arrays(path)
+        archive.read(path)
 
 
 def test_more_epochs_and_runs_add_to_what_is_there(

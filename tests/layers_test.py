@@ -10,7 +10,8 @@ _PACKAGE = pathlib.Path(__file__).parents[1] / "lvm_jax"
 # A module may import from lines above its own.
 _ORDER = [
     {"types"},
-    {"numerics", "devices"},
+    {"numerics", "devices", "files"},
+    {"archive"},
     {"recovery"},
     {"models"},
     {"data", "learners"},
@@ -61,6 +62,8 @@ def test_imports_point_down(path):
     "name",
     [
         "types",
+        "files",
+        "archive",
         "recovery",
         "plan",
         "run",

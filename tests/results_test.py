@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from lvm_jax import results
+from lvm_jax import archive, results
 from lvm_jax.plan import Group, SweepConfig
 from lvm_jax.run import Record
 
@@ -23,8 +23,8 @@ def test_rows_come_back_with_their_types(tmp_path):
 
 def test_arrays_come_back_by_path(tmp_path):
     tree = {8: {"prior": np.arange(3.0)}, 16: (np.eye(2),)}
-    results.write_arrays(tmp_path / "a.npz", tree)
-    back = results.read_arrays(tmp_path / "a.npz")
+    archive.write(tmp_path / "a.npz", tree)
+    back = archive.read(tmp_path / "a.npz")
     assert set(back) == {"8/prior", "16/0"}
     np.testing.assert_array_equal(back["16/0"], np.eye(2))
 
@@ -32,7 +32,7 @@ def test_arrays_come_back_by_path(tmp_path):
 def test_pickles_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
-        results.read_arrays(tmp_path / "a.npz")
+        archive.read(tmp_path / "a.npz")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

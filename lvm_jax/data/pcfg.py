@@ -5,7 +5,6 @@ Source: Buhai et al. 2020, on neural PCFGs.
 
 import collections
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lvm_jax import archive
 from lvm_jax.models import pcfg
 from lvm_jax.models.pcfg import PAD, Pcfg
 from lvm_jax.types import Dataset
@@ -122,7 +122,12 @@ def read_grammar(path: pathlib.Path | str) -> tuple[Pcfg, tuple[str, ...]]:
         probabilities of a row do not sum to one.
       OSError: if the file cannot be read.
     """
-    arrays = _read_archive(pathlib.Path(path))
+    try:
+        arrays = archive.read(pathlib.Path(path))
+    except ValueError as error:
+        raise ValueError(
+            f"expected a grammar saved as an archive of arrays, got {path}"
+        ) from error
     missing = [field for field in Pcfg._fields if field not in arrays]
     if missing:
         raise ValueError(f"expected {missing[0]} in the grammar {path}, got none")
@@ -156,16 +161,6 @@ def read_grammar(path: pathlib.Path | str) -> tuple[Pcfg, tuple[str, ...]]:
             f"expected {num_words} words in the grammar {path}, got {words.size}"
         )
     return grammar, tuple(words.tolist())
-
-
-def _read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as e:
-        raise ValueError(
-            f"expected a grammar saved as an archive of arrays, got {path}"
-        ) from e
 
 
 def random_grammar(
