@@ -36,6 +36,7 @@ _CORES = flags.DEFINE_integer(
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
+_BLOCK = 8  # runs at once, the binaries' default
 _SIDE = 1024
 _REPEATS = 5
 
@@ -51,6 +52,7 @@ def config(levels: tuple[Level, ...]) -> SweepConfig:
         seeds=tuple(range(_NUM_RUNS.value)),
         batch_size=BATCH_SIZE.value,
         epochs_per_call=_EPOCHS.value,
+        block=_BLOCK,
     )
 
 

@@ -74,6 +74,7 @@ _NUM_BUCKETS = flags.DEFINE_integer(
 flags.adopt_module_key_flags(true_grammar)
 flags.FLAGS.set_default("epochs", 12)
 flags.FLAGS.set_default("batch_size", 16)
+flags.FLAGS.set_default("block", 1)
 
 _NUM_PICTURED = 4
 _MEASURES = {

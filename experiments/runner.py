@@ -79,6 +79,14 @@ _DEVICES = flags.DEFINE_integer(
     "as many host devices as there are cores.",
     lower_bound=0,
 )
+_BLOCK = flags.DEFINE_integer(
+    "block",
+    8,
+    "Runs that a device computes at once. Numbers are the same bit for bit whatever "
+    "else is trained; another size changes them by rounding. An accelerator takes all "
+    "its runs at once unless this is given.",
+    lower_bound=1,
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -139,11 +147,14 @@ def start(levels: Sequence[str], precision: str = "float32") -> Job:
         seeds=tuple(range(_SEED.value, _SEED.value + _NUM_SEEDS.value)),
         batch_size=_BATCH_SIZE.value,
         epochs_per_call=_EPOCHS_PER_CALL.value,
+        block=_BLOCK.value,
     )
     # Before the threads of XLA, which then do not see the signals either.
     interruption = Interruption()
     devices.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     used = devices.configure(_DEVICES.value, precision=precision)
+    if used[0].platform != "cpu" and not flags.FLAGS["block"].present:
+        config = dataclasses.replace(config, block=None)
     return Job(config, used, interruption)
 
 
@@ -333,11 +344,14 @@ def kept_rows(
     Returns:
       Rows by level and seed.
     """
+
+    @jax.jit
+    def of_runs(params, live):
+        return jax.lax.map(lambda run: recover(*run), (params, live))
+
     rows = []
     for level, models in kept.items():
-        recovery = jax.device_get(
-            jax.jit(jax.vmap(recover))(models.params, models.live)
-        )
+        recovery = jax.device_get(of_runs(models.params, models.live))
         for run, seed in enumerate(job.config.seeds):
             counts = {
                 name: 0 if models.diverged[run] else values[run].item()

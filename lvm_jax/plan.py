@@ -1,6 +1,7 @@
 """What a sweep trains: its runs, in groups of similar width.
 
-A run is a seed at a level. Levels of similar width share a group, padded to the widest.
+A run is a seed at a level. Levels of similar width share a group, padded to a width
+that depends on the level alone.
 """
 
 import dataclasses
@@ -15,8 +16,7 @@ import numpy as np
 
 from lvm_jax.types import Level
 
-# The largest ratio of a group's width to a level's in it.
-_MAX_PADDING = 1.3
+_SIGNIFICANT_BITS = 4  # of a width: no more than an eighth is padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,9 @@ class SweepConfig:
         seen, never what they are.
       snapshot_every: the model of every so many epochs is a candidate to be kept,
         100 in the study.
+      block: runs that a device computes at once, all if None. Blocks of one size make
+        a run's numbers the same bit for bit whatever trains beside it, on however
+        many devices; a group is filled up to whole blocks with spare runs.
     """
 
     levels: tuple[Level, ...]
@@ -38,6 +41,7 @@ class SweepConfig:
     batch_size: int = 20
     epochs_per_call: int = 10
     snapshot_every: int = 100
+    block: int | None = None
 
     def __post_init__(self):
         """Checks every field.
@@ -56,6 +60,8 @@ class SweepConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"expected {name} of at least 1, got {value}")
+        if self.block is not None and self.block < 1:
+            raise ValueError(f"expected blocks of at least 1 run, got {self.block}")
 
 
 class Group(NamedTuple):
@@ -80,7 +86,7 @@ def run_key(seed: int, level: Level) -> chex.PRNGKey:
 
 
 def plan(levels: Sequence[Level], seeds: Sequence[int]) -> tuple[Group, ...]:
-    """Puts levels of similar width together, widest last.
+    """Puts levels of the same width together, widest last.
 
     Args:
       levels: distinct levels.
@@ -89,25 +95,27 @@ def plan(levels: Sequence[Level], seeds: Sequence[int]) -> tuple[Group, ...]:
     Returns:
       Groups whose runs together are all pairs of a level and a seed.
     """
-
-    def widest(members):
-        return jax.tree.map(lambda *sizes: max(sizes), *members)
-
-    groups = [[level] for level in sorted(levels, key=size)[:1]]
-    for level in sorted(levels, key=size)[1:]:
-        wider = widest([*groups[-1], level])
-        if size(wider) <= _MAX_PADDING * min(map(size, groups[-1])):
-            groups[-1].append(level)
-        else:
-            groups.append([level])
+    members = {}
+    for level in sorted(levels, key=size):
+        members.setdefault(width(level), []).append(level)
     return tuple(
         Group(
-            widest(members),
-            tuple(level for level in members for _ in seeds),
-            tuple(seeds) * len(members),
+            shared,
+            tuple(level for level in own for _ in seeds),
+            tuple(seeds) * len(own),
         )
-        for members in groups
+        for shared, own in members.items()
     )
+
+
+def width(level: Level) -> Level:
+    """A level's numbers rounded up to four significant bits: 8, 16, 17 -> 18, 30."""
+
+    def rounded(number):
+        unit = 1 << max(number.bit_length() - _SIGNIFICANT_BITS, 0)
+        return -(-number // unit) * unit
+
+    return jax.tree.map(rounded, level)
 
 
 def size(level: Level) -> int:

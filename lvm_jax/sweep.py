@@ -1,8 +1,8 @@
 """Seeds x levels on one axis of runs, trained in compiled chunks of epochs.
 
 The sweep knows runs, levels, data, keys and devices, and no model. All groups of its
-plan train in one compiled call, each vmapped over its runs and sharded over the
-devices.
+plan train in one compiled call, each sharded over the devices and vmapped over its
+runs, or over one block of them after the other.
 """
 
 import functools
@@ -131,8 +131,16 @@ class Sweep:
         self._sharding = NamedSharding(self._mesh, PartitionSpec(_AXIS))
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._data = jax.device_put((train, held_out), everywhere)
-        self._init_runs = functools.partial(_init_runs, learner)
-        self._init = jax.jit(self._init_runs, out_shardings=self._sharding)
+        self._init_runs = functools.partial(_init_runs, learner, config.block)
+        self._init = jax.jit(
+            jax.shard_map(
+                self._init_runs,
+                mesh=self._mesh,
+                in_specs=PartitionSpec(_AXIS),
+                out_specs=PartitionSpec(_AXIS),
+                check_vma=False,
+            )
+        )
         self._chunk = jax.jit(
             jax.shard_map(
                 functools.partial(_train_chunk, learner, recover, config),
@@ -191,6 +199,11 @@ class Sweep:
         """Devices that the runs are spread over."""
         return self._mesh.size
 
+    @property
+    def num_at_once(self) -> int:
+        """Runs of a group that train side by side, at least: a block on each device."""
+        return self._mesh.size * (self.config.block or 1)
+
     def padding(self) -> float:
         """The share of latents, over all runs, that are padding or of spare runs."""
         latents = sum(size(level) for group in self.groups for level in group.levels)
@@ -200,7 +213,7 @@ class Sweep:
         return 1 - latents / padded
 
     def _num_padded(self, group: Group) -> int:
-        return len(group.seeds) + -len(group.seeds) % self._mesh.size
+        return len(group.seeds) + -len(group.seeds) % self.num_at_once
 
     def _start(self, group: Group) -> tuple[np.ndarray, Any]:
         """Key data and masks of a group's runs, filled up with repeats of the last."""
@@ -214,8 +227,8 @@ class Sweep:
     def init(self) -> tuple[Run, ...]:
         """The runs before the first epoch, a stacked Run for each group.
 
-        A group is filled up to a multiple of the number of devices with repeats of
-        its last run.
+        A group is filled up to whole blocks on every device with repeats of its last
+        run.
         """
         return tuple(self._init(*self._start(group)) for group in self.groups)
 
@@ -311,10 +324,13 @@ class Sweep:
         return {level: kept[level] for level in self.config.levels}
 
 
-def _init_runs(learner: Learner, keys: np.ndarray, live: Any) -> Run:
+def _init_runs(learner: Learner, block: int | None, keys: np.ndarray, live: Any) -> Run:
     """The runs of a group, from key data [R, ...] and masks [R, K]."""
-    init = jax.vmap(functools.partial(init_run, learner))
-    return init(jax.random.wrap_key_data(keys), live)
+    return jax.lax.map(
+        lambda start: init_run(learner, jax.random.wrap_key_data(start[0]), start[1]),
+        (keys, live),
+        batch_size=block or len(keys),
+    )
 
 
 def _with_key(run: Run, convert: Callable[[Any], Any]) -> Run:
@@ -342,7 +358,7 @@ def _train_chunk(
     start, count = span
     epoch_of_run = functools.partial(train_epoch, learner, recover, config, *data)
 
-    def train_group(runs):
+    def train_runs(runs):
         def one_epoch(index, carry):
             runs, records = carry
             epoch = start + index + 1
@@ -363,5 +379,31 @@ def _train_chunk(
         )
         return jax.lax.fori_loop(0, count, one_epoch, (runs, records))
 
-    trained = [train_group(runs) for runs in groups]
+    trained = [_by_block(train_runs, config.block, runs) for runs in groups]
     return tuple(runs for runs, _ in trained), tuple(records for _, records in trained)
+
+
+def _by_block(
+    train_runs: Callable[[Run], tuple[Run, Record]], block: int | None, runs: Run
+) -> tuple[Run, Record]:
+    """Trains runs a block at a time, each block in its place."""
+    if block is None:
+        return train_runs(runs)
+    num_blocks = len(runs.diverged) // block
+
+    def train_block(index, carry):
+        own = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index * block, block),
+            carry[0],
+        )
+        return jax.tree.map(
+            lambda leaf, part: jax.lax.dynamic_update_slice_in_dim(
+                leaf, part, index * block, axis=0
+            ),
+            carry,
+            train_runs(own),
+        )
+
+    _, records = jax.eval_shape(train_runs, runs)
+    records = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), records)
+    return jax.lax.fori_loop(0, num_blocks, train_block, (runs, records))

@@ -57,7 +57,7 @@ def missing(
 def split(wave: Wave, make_sweep: Callable[[Wave], Sweep], limit: float) -> list[Wave]:
     """Cuts a wave into waves that fit into a device's memory.
 
-    By seeds as long as every device has a run of each level, then by levels.
+    By seeds as long as every device has a block of each level, then by levels.
 
     Args:
       wave: all that is to be trained.
@@ -68,7 +68,7 @@ def split(wave: Wave, make_sweep: Callable[[Wave], Sweep], limit: float) -> list
       Waves that hold every run once.
 
     Raises:
-      ValueError: if one run of each device does not fit.
+      ValueError: if a block of one level on each device does not fit.
     """
     needs = {}  # by what alone decides: the levels and the number of seeds
 
@@ -76,16 +76,17 @@ def split(wave: Wave, make_sweep: Callable[[Wave], Sweep], limit: float) -> list
         shape = part.levels, len(part.seeds)
         if shape not in needs:
             needs[shape] = _needs(make_sweep(part))
-        memory, num_devices = needs[shape]
+        memory, num_at_once = needs[shape]
         if memory.total <= limit:
             return [part]
         room = max(limit - memory.data, 1)
         count = math.ceil(memory.runs * memory.per_run / room)
-        smaller = _parts(part, count, num_devices)
+        smaller = _parts(part, count, num_at_once)
         if len(smaller) == 1:
             raise ValueError(
-                f"expected a memory limit of at least {memory.total / 2**20:.1f} MiB, "
-                f"which level {part.levels[0]} needs, got {limit / 2**20:.1f} MiB"
+                f"expected a memory limit of at least {memory.total / 2**20:.2f} MiB, "
+                f"which level {part.levels[0]} needs for {num_at_once} runs at once, "
+                f"got {limit / 2**20:.2f} MiB"
             )
         return [whole for other in smaller for whole in fitting(other)]
 
@@ -93,13 +94,13 @@ def split(wave: Wave, make_sweep: Callable[[Wave], Sweep], limit: float) -> list
 
 
 def _needs(sweep: Sweep) -> tuple[Memory, int]:
-    """The memory of a device and the number of devices; keeps no hold of the sweep."""
-    return sweep.memory(), sweep.num_devices
+    """What a device needs, and runs that train at once; keeps no hold of the sweep."""
+    return sweep.memory(), sweep.num_at_once
 
 
-def _parts(wave: Wave, count: int, num_devices: int) -> list[Wave]:
+def _parts(wave: Wave, count: int, num_at_once: int) -> list[Wave]:
     """Up to `count` waves of fewer seeds, or else two of fewer levels, or the wave."""
-    size = max(len(wave.seeds) // count // num_devices, 1) * num_devices
+    size = max(len(wave.seeds) // count // num_at_once, 1) * num_at_once
     if size < len(wave.seeds):
         starts = range(0, len(wave.seeds), size)
         return [Wave(wave.levels, wave.seeds[at : at + size]) for at in starts]

@@ -66,7 +66,7 @@ def _nvil() -> Case:
         ),
         train=nvil.pack(train),
         held_out=nvil.pack(held_out),
-        levels=(8, 10),
+        levels=(17, 18),
     )
 
 
@@ -82,7 +82,7 @@ def _alternating_minimization() -> Case:
         ),
         train=train,
         held_out=held_out,
-        levels=(24, 30),
+        levels=(31, 32),
     )
 
 
@@ -96,7 +96,7 @@ def _neural_pcfg() -> Case:
         recover=lambda params, live: Recovery(*[jnp.int32(0)] * 7, measures={}),
         train=samples[100:],
         held_out=samples[:100],
-        levels=((8, 9), (9, 10)),
+        levels=((17, 19), (18, 20)),
         compiles_for_long=True,
     )
 
@@ -126,8 +126,10 @@ def _train(sweep_, stop, runs=None, start=0):
 
 @pytest.fixture(scope="module")
 def mixed(case) -> Sweep:
-    """Two levels in one group and three seeds, on two devices."""
-    sweep_ = case.sweep(case.levels, (0, 1, 2), epochs_per_call=2, snapshot_every=2)
+    """Two levels in one group and three seeds, in blocks of two on two devices."""
+    sweep_ = case.sweep(
+        case.levels, (0, 1, 2), epochs_per_call=2, snapshot_every=2, block=2
+    )
     assert len(sweep_.groups) == 1
     return sweep_
 
@@ -184,8 +186,8 @@ def test_everything_is_finite(trained):
 
 
 def test_learning_raises_the_held_out_objective(mixed, trained):
-    first = next(mixed.train(mixed.init(), 0, 1)).runs[0].objective
-    assert (trained[0].objective > np.asarray(first)).all()
+    (first,), _ = _train(mixed, 1)
+    assert (trained[0].objective > first.objective).all()
 
 
 def test_step_is_the_same_without_jit(quick_case):
@@ -204,27 +206,60 @@ def test_step_is_the_same_without_jit(quick_case):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_run_alone_equals_the_run_among_others(quick_case, mixed, trained, which):
-    """The same draws, and the same parameters after 50 steps."""
-    level, seed = quick_case.levels[which], 1
-    alone = quick_case.sweep((level,), (seed,), num_devices=1, epochs_per_call=2)
+def test_no_bit_of_a_run_depends_on_the_others(quick_case, mixed, trained):
+    """Alone, in blocks that spare runs fill."""
+    level, seed = quick_case.levels[0], 1
+    alone = quick_case.sweep(
+        (level,), (seed,), epochs_per_call=2, snapshot_every=2, block=2
+    )
     (runs,), (records,) = _train(alone, 2)
-    own, own_record = _run_of(alone, (runs, records), level, seed)
-    other, other_record = _run_of(mixed, trained, level, seed)
-    for a, b in zip(
-        _leaves(own.state.params), _leaves(other.state.params), strict=True
-    ):
-        b = _live_part(b, other.live)
+    own = _run_of(alone, (runs, records), level, seed)
+    other = _run_of(mixed, trained, level, seed)
+    for a, b in zip(_leaves(own), _leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_blocks_and_devices_change_a_run_by_rounding_alone(quick_case, mixed):
+    """The same draws, and the same parameters after 25 steps."""
+    level = quick_case.levels[0]
+    together = quick_case.sweep((level,), (0, 1, 2), num_devices=1, epochs_per_call=2)
+    own, other = (
+        _run_of(sweep_, _train(sweep_, 1)[0][0], level, 1)
+        for sweep_ in (together, mixed)
+    )
+    for a, b in zip(_leaves(own), _leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_changes_no_draw_and_no_step(quick_case):
+    """The learner by itself, for 50 steps, padded and not."""
+    level, wider = quick_case.levels
+
+    @jax.jit
+    def train(live):
+        state = quick_case.learner.init(jax.random.key(0), live)
+        batches = jax.tree.map(
+            lambda leaf: leaf.reshape(25, 20, *leaf.shape[1:]), quick_case.train
+        )
+
+        def step(state, inputs):
+            return quick_case.learner.step(inputs[0], state, live, inputs[1])
+
+        keys = jax.random.split(jax.random.key(1), 25)
+        state, _ = jax.lax.scan(step, state, (keys, batches))
+        return jax.lax.scan(step, state, (keys, batches))[0].params
+
+    live = plan.live_mask(level, wider)
+    alone, padded = train(plan.live_mask(level, level)), train(live)
+    for a, b in zip(_leaves(alone), _leaves(padded), strict=True):
+        b = _live_part(b, live)
         assert b.shape == a.shape
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    for a, b in zip(_leaves(own_record), _leaves(other_record), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_cutting_epochs_into_calls_changes_no_bit(quick_case, mixed):
     cut = quick_case.sweep(
-        quick_case.levels, (0, 1, 2), epochs_per_call=3, snapshot_every=2
+        quick_case.levels, (0, 1, 2), epochs_per_call=3, snapshot_every=2, block=2
     )
     for a, b in zip(_leaves(_train(mixed, 4)), _leaves(_train(cut, 4)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -306,21 +341,30 @@ def test_kept_model_is_the_best_snapshot_or_the_last(case, mixed):
 
 
 def test_plan_holds_every_run_once_and_pads_little():
-    groups = plan.plan((8, 64, 9, 10, 16, (3)), (5, 6))
+    groups = plan.plan((8, 64, 61, 10, 62, 3), (5, 6))
     pairs = [
         pair for group in groups for pair in zip(group.levels, group.seeds, strict=True)
     ]
     assert sorted(pairs) == sorted(
-        (level, seed) for level in (3, 8, 9, 10, 16, 64) for seed in (5, 6)
+        (level, seed) for level in (3, 8, 10, 61, 62, 64) for seed in (5, 6)
     )
-    assert [group.width for group in groups] == [3, 10, 16, 64]
+    assert [group.width for group in groups] == [3, 8, 10, 64]
+
+
+def test_a_width_is_the_level_or_up_to_an_eighth_more():
+    for level in range(1, 300):
+        width = plan.width(level)
+        assert level <= width < 1.125 * level or width == level
+        assert plan.width(width) == width
+    for level in (8, 16, 32, 64, 128, 24, 48, 96, 10, 20, 30, 60):  # the study's
+        assert plan.width(level) == level
 
 
 def test_plan_takes_levels_of_several_kinds():
-    (group,) = plan.plan(((10, 10), (11, 11)), (0,))
-    assert group.width == (11, 11)
-    masks = plan.live_mask((10, 11), (11, 11))
-    assert [mask.sum() for mask in masks] == [10, 11]
+    (group,) = plan.plan(((17, 20), (18, 19)), (0,))
+    assert group.width == (18, 20)
+    masks = plan.live_mask((17, 20), (18, 20))
+    assert [mask.sum() for mask in masks] == [17, 20]
 
 
 def test_runs_of_a_level_and_seed_have_their_own_key():

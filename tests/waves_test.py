@@ -14,7 +14,7 @@ _MIB = 2**20
 class _Sweep:
     """One whose devices need a MiB for the data and one for each latent of a run."""
 
-    num_devices = 2
+    num_at_once = num_devices = 2
 
     def __init__(self, wave):
         self._wave = wave
@@ -59,5 +59,5 @@ def test_waves_hold_every_run_once_and_fit(limit):
 
 
 def test_a_limit_below_one_run_is_refused():
-    with pytest.raises(ValueError, match=r"at least 17.0 MiB.* got 16.0 MiB"):
+    with pytest.raises(ValueError, match=r"at least 17.00 MiB.* 2 runs at once, got 16.00"):
         waves.split(Wave((8, 16), (0, 1, 2)), _Sweep, 16 * _MIB)
