@@ -1,11 +1,15 @@
 """Data sets of the study, made and read."""
 
+import functools
+import pickle
+from typing import ClassVar
+
 import jax
 import numpy as np
 import pytest
 
 from lvm_jax.data import noisy_or as data
-from lvm_jax.data import release
+from lvm_jax.data import pcfg, release
 from lvm_jax.models import noisy_or
 
 
@@ -178,6 +182,34 @@ def test_model_reader_names_what_is_malformed(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         release.read_noisy_or_model(path)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "read",
+    [
+        release.read_noisy_or_model,
+        release.read_binary_samples,
+        release.read_matrix,
+        pcfg.read_grammar,
+        functools.partial(pcfg.read_corpus, vocabulary=9),
+    ],
+)
+def test_a_pickle_is_refused_in_place_of_any_input(tmp_path, read, protocol):
+    path = tmp_path / "input"
+    path.write_bytes(pickle.dumps(_Unpickled(), protocol))
+    with pytest.raises(ValueError, match="expected"):
+        read(path)
+    assert not _Unpickled.seen
+
+
+class _Unpickled:
+    """Notices when it is unpickled."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __reduce__(self):
+        return _Unpickled.seen.append, (1,)
 
 
 def test_missing_file_is_an_os_error(tmp_path):

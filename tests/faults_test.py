@@ -4,6 +4,7 @@ Sweeps run as processes forked from one that has the imports done, each with the
 command line of the binary.
 """
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import sys
 import time
 
@@ -31,12 +33,20 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([_MODULE, "lvm_jax.checkpoint"])
 
 
-def _main(arguments, output, limit):
+def _drop_capabilities():
+    """Lets file modes hold for root, too: capset(2) with no capability."""
+    header, nothing = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", *[0] * 6)
+    assert ctypes.CDLL(None).capset(header, nothing) == 0
+
+
+def _main(arguments, output, limit, is_privileged):
     """The binary in a process of its own, as `python -m` would run it."""
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.argv = ["sparse_coding", *arguments]
+    if not is_privileged:
+        _drop_capabilities()
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -48,13 +58,20 @@ def _main(arguments, output, limit):
 class _Sweep:
     """A running sweep."""
 
-    def __init__(self, path: pathlib.Path, *more: str, output=None, limit=0):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *more: str,
+        output=None,
+        limit=0,
+        is_privileged=True,
+    ):
         self.path = path
         self.output = output or path.with_name(f"{path.name}.{time.monotonic_ns()}.log")
         self.output.touch()
         arguments = [f"--workdir={path}", *_FLAGS, *more]
         self.process = _context.Process(
-            target=_main, args=(arguments, str(self.output), limit)
+            target=_main, args=(arguments, str(self.output), limit, is_privileged)
         )
         self.process.start()
 
@@ -320,6 +337,16 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
     path = pathlib.Path("/proc/lvm_jax")
     _check_refused(_Sweep(path, output=tmp_path / "log"), str(path))
+
+
+def test_a_read_only_workdir_is_refused_and_left_as_it_is(tmp_path, reference):
+    path = tmp_path / "run"
+    shutil.copytree(reference, path)
+    for entry in [path, *path.rglob("*")]:
+        entry.chmod(entry.stat().st_mode & ~0o222)
+    sweep = _Sweep(path, "--epochs=64", is_privileged=False)
+    _check_refused(sweep, "Permission denied")
+    _check_same(path, reference)
 
 
 def test_a_pickle_is_refused(tmp_path):

@@ -59,5 +59,7 @@ def test_waves_hold_every_run_once_and_fit(limit):
 
 
 def test_a_limit_below_one_run_is_refused():
-    with pytest.raises(ValueError, match=r"at least 17.00 MiB.* 2 runs at once, got 16.00"):
+    with pytest.raises(
+        ValueError, match=r"at least 17.00 MiB.* 2 runs at once, got 16.00"
+    ):
         waves.split(Wave((8, 16), (0, 1, 2)), _Sweep, 16 * _MIB)

@@ -5,6 +5,7 @@ Source: Buhai et al. 2020, on neural PCFGs.
 
 import collections
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ UNKNOWN = "<unk>"
 _GROWTH = 2.5  # power of the length that the time of a sentence grows with
 _SUM_TOLERANCE = 1e-4
 _BISECTIONS = 30
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 
 
 class Corpus(NamedTuple):
@@ -47,6 +49,12 @@ def _lines(path: pathlib.Path) -> list[list[str]]:
         raise ValueError(
             f"expected a corpus in UTF-8, got byte {error.start} of {path}"
         ) from error
+    control = _CONTROL.search(text)
+    if control:
+        raise ValueError(
+            f"expected a corpus of text, got the control character "
+            f"{control.group()!r} at place {control.start()} of {path}"
+        )
     lines = [line.split() for line in text.splitlines()]
     if not lines:
         raise ValueError(
@@ -82,8 +90,8 @@ def read_corpus(
       Corpus.
 
     Raises:
-      ValueError: if the file is empty, not in UTF-8, has a line without words, or no
-        sentence of such a length, or if the vocabulary is below 2.
+      ValueError: if the file is empty, not a text in UTF-8, has a line without words,
+        or no sentence of such a length, or if the vocabulary is below 2.
       OSError: if the file cannot be read.
     """
     if vocabulary < 2:
