@@ -3,11 +3,11 @@ r"""Recovery of grammars by level of overparameterization.
     python -m experiments.neural_pcfg --workdir runs/small --levels 5,10 \
         --num_seeds 2 --epochs 3 --max_words 10 --num_samples 2000 --num_buckets 1
 
-Draws sentences from a sharp random grammar of 10 nonterminals and 10 preterminals, 6000
+Draws sentences from a grammar of English with 10 nonterminals and 10 preterminals, 6000
 by default, learns neural PCFGs of 10, 20 and 30 symbols of each kind from them, and
 compares their Viterbi trees of new sentences with the true grammar's. The true grammar
-may instead be read from a file, or be learned from a corpus of one sentence a line. The
-command above takes two minutes, most of it compiling, and is too short for a claim.
+may instead be random, read from a file, or learned from a corpus, one sentence a line.
+The command above takes two minutes, most of it compiling, and is too short for a claim.
 The study takes one sentence a step: --mode faithful.
 """
 

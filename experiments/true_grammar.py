@@ -18,7 +18,10 @@ from lvm_jax.sweep import Sweep
 from lvm_jax.types import Buckets, Recovery
 
 _GRAMMAR = flags.DEFINE_string(
-    "grammar", None, "True grammar, an .npz file such as the truth.npz of a run."
+    "grammar",
+    "english",
+    "True grammar: english, the package's own, learned from sentences of WordNet; "
+    "random; or an .npz file such as the truth.npz of a run.",
 )
 _CORPUS = flags.DEFINE_string(
     "corpus", None, "Learn the true grammar from this text, one sentence a line."
@@ -27,14 +30,17 @@ _VOCABULARY = flags.DEFINE_integer(
     "vocabulary",
     1000,
     "Words of the true grammar: of a corpus the most frequent ones, 10 000 in the "
-    "paper; of a random grammar by default 100.",
+    "paper; of a random grammar 100 unless this is given.",
     lower_bound=2,
 )
 _TRUE_SYMBOLS = flags.DEFINE_integer(
     "true_symbols", 10, "Symbols of each kind of the true grammar.", lower_bound=1
 )
 _TRUE_EPOCHS = flags.DEFINE_integer(
-    "true_epochs", 20, "Epochs to learn the true grammar for, 20 in the paper."
+    "true_epochs",
+    20,
+    "Epochs to learn the true grammar for, 20 in the paper.",
+    lower_bound=1,
 )
 _SHARPNESS = flags.DEFINE_float(
     "sharpness", 5.0, "Standard deviation of a random grammar's rule and word logits."
@@ -132,15 +138,14 @@ def load(
         should be, or a value is out of range.
       OSError: if a file cannot be read.
     """
-    if _GRAMMAR.value is not None and _CORPUS.value is not None:
+    if _CORPUS.value is not None and flags.FLAGS["grammar"].present:
         raise ValueError("expected --grammar or --corpus, got both")
     if _CORPUS.value is not None:
         return _learn(devices, seed, min_words, max_words, num_buckets)
-    if _GRAMMAR.value is not None:
-        return Truth(
-            pathlib.Path(_GRAMMAR.value).stem, *data.read_grammar(_GRAMMAR.value)
-        )
-    return _draw(seed)
+    if _GRAMMAR.value == "random":
+        return _draw(seed)
+    path = data.ENGLISH if _GRAMMAR.value == "english" else _GRAMMAR.value
+    return Truth(pathlib.Path(path).stem, *data.read_grammar(path))
 
 
 def _draw(seed: int) -> Truth:

@@ -155,7 +155,7 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
         *("--workdir", workdir, "--levels", "3", "--num_seeds", 2, "--epochs", 2),
         *("--num_samples", 150, "--held_out", 30, "--num_test", 30, "--devices", 1),
         *("--num_parsed", 30, "--max_words", 3, "--num_buckets", 1, "--radius", 0.5),
-        *("--true_symbols", 2, "--vocabulary", 7),
+        *("--grammar", "random", "--true_symbols", 2, "--vocabulary", 7),
     )
     assert done.returncode == 0, done.stderr
     assert "test NLL per word of the truth" in done.stdout
@@ -184,7 +184,7 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     [
         (["--grammar", "a", "--corpus", "b"], "expected --grammar or --corpus, got"),
         (["--levels", "100000"], "expected levels that fit into"),
-        (["--radius", "1.5"], "a radius above 0 and below 1, got 1.5"),
+        (["--grammar=random", "--radius=1.5"], "a radius above 0 and below 1, got 1.5"),
     ],
 )
 def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message):

@@ -293,3 +293,11 @@ def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
     fewer = parse.recover(sharp, shuffled, usage, spans, dead)
     assert fewer.num_recovered == 1
     assert fewer.measures["num_nonterminals_recovered"] <= 1
+
+
+def test_the_english_grammar_is_small_proper_and_english():
+    grammar, words = data.read_grammar(data.ENGLISH)
+    assert [leaf.shape for leaf in grammar] == [(10,), (10, 20, 20), (10, 1000)]
+    assert data.ENGLISH.stat().st_size < 200_000
+    assert words[0] == data.UNKNOWN and {"the", "of", "she"} < set(words)
+    assert 0.95 < np.exp(data.log_length_share(grammar, 2, 20)) <= 1

@@ -19,6 +19,7 @@ from lvm_jax.models import pcfg
 from lvm_jax.models.pcfg import PAD, Pcfg
 from lvm_jax.types import Dataset
 
+ENGLISH = pathlib.Path(__file__).with_name("english.npz")  # see english.md beside it
 UNKNOWN = "<unk>"
 _GROWTH = 2.5  # power of the length that the time of a sentence grows with
 _SUM_TOLERANCE = 1e-4
