@@ -247,6 +247,8 @@ def _report(
     summaries = report.summarise(kept_rows, num_preterminals, list(_MEASURES))
     print("recovered, full and exact are of preterminals")
     print(report.format_table(summaries, num_preterminals, _MEASURES, digits=3))
+    for line in report.format_differences(kept_rows, _MEASURES, digits=3):
+        print(line)
     folder = workdir / "figures"
     for name, label, of_truth in (
         ("test_nll", "test NLL per word, nats", true_nll),

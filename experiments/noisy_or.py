@@ -174,6 +174,8 @@ def _report(
     history = results.read_rows(workdir / results.HISTORY)
     summaries = report.summarise(kept_rows, num_truths, list(_HEADERS))
     print(report.format_table(summaries, num_truths, _HEADERS))
+    for line in report.format_differences(kept_rows, _HEADERS):
+        print(line)
     true_log_likelihood = float(noisy_or.log_likelihood(truth, x).mean())
     print(f"held-out log P(x) of the truth: {true_log_likelihood:.2f} nats")
     folder = workdir / "figures"

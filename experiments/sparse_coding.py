@@ -132,6 +132,8 @@ def _report(
     history = results.read_rows(workdir / results.HISTORY)
     summaries = report.summarise(kept_rows, num_truths, list(_HEADERS))
     print(report.format_table(summaries, num_truths, _HEADERS, digits=6))
+    for line in report.format_differences(kept_rows, _HEADERS, digits=6):
+        print(line)
     true_error = _error(dataset.truth, x)
     print(f"held-out squared error of the true columns: {true_error:.6f}")
     folder = workdir / "figures"

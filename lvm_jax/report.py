@@ -4,6 +4,7 @@ Functions take rows as `lvm_jax.results` reads them.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,9 +23,9 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def format(self, digits: int, scale: float = 1.0) -> str:
-        """The estimate with the interval in brackets."""
-        value, low, high = (f"{scale * number:.{digits}f}" for number in self)
+    def format(self, digits: int, scale: float = 1.0, sign: str = "") -> str:
+        """The estimate with the interval in brackets; with sign "+", signed."""
+        value, low, high = (f"{scale * number:{sign}.{digits}f}" for number in self)
         return f"{value} [{low}, {high}]"
 
 
@@ -61,6 +62,17 @@ def mean_interval(values: Sequence[float]) -> Interval:
         return Interval(mean, math.nan, math.nan)
     half = stats.sem(values) * stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)
     return Interval(mean, mean - half, mean + half)
+
+
+def difference_interval(values: Sequence[float], others: Sequence[float]) -> Interval:
+    """How much larger the mean of `values` is, with Welch's interval."""
+    difference = float(np.mean(values) - np.mean(others))
+    if min(len(values), len(others)) < 2:
+        return Interval(difference, math.nan, math.nan)
+    with warnings.catch_warnings():  # of runs that are all alike
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = stats.ttest_ind(values, others, equal_var=False)
+        return Interval(difference, *test.confidence_interval(_CONFIDENCE))
 
 
 def share_interval(count: int, total: int) -> Interval:
@@ -175,3 +187,36 @@ def format_table(
         for cells in table
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def format_differences(
+    kept: Sequence[Row], headers: dict[str, str], *, digits: int = 2
+) -> list[str]:
+    """What larger levels have over the smallest, a line each, with Welch's intervals.
+
+    Args:
+      kept: a row for each run. Diverged runs count as in `summarise`.
+      headers: name of each measure; one that is a lower bound is left out.
+      digits: decimals of the measures.
+    """
+
+    def column(rows, name):
+        is_count = name == "num_recovered"
+        return [row[name] for row in rows if is_count or not row["diverged"]]
+
+    (smallest, fewest), *larger = group_by_level(kept).items()
+    lines = []
+    for level, rows in larger:
+        parts = [
+            f"{header} {interval.format(places, sign='+')}"
+            for name, header, places in [
+                ("num_recovered", "recovered", 2),
+                *((name, header, digits) for name, header in headers.items()),
+            ]
+            if not is_bound([*fewest, *rows], name)
+            for interval in [
+                difference_interval(column(rows, name), column(fewest, name))
+            ]
+        ]
+        lines.append(f"{level} less {smallest}: {', '.join(parts)}")
+    return lines

@@ -33,6 +33,20 @@ def test_mean_interval_covers_the_mean_as_often_as_it_says():
     assert abs(covered - 0.95) < 0.02
 
 
+def test_difference_interval_is_welchs():
+    """By the textbook's degrees of freedom (Welch and Satterthwaite)."""
+    random = np.random.default_rng(1)
+    values, others = random.normal(2, 1, 7), random.normal(1, 3, 12)
+    parts = np.array([values.var(ddof=1) / 7, others.var(ddof=1) / 12])
+    freedom = parts.sum() ** 2 / (parts**2 / [6, 11]).sum()
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(parts.sum())
+    difference = values.mean() - others.mean()
+    np.testing.assert_allclose(
+        report.difference_interval(values, others),
+        (difference, difference - half, difference + half),
+    )
+
+
 def test_mean_interval_of_one_value_has_no_bounds():
     estimate, low, high = report.mean_interval([3.0])
     assert estimate == 3.0 and math.isnan(low) and math.isnan(high)
@@ -74,6 +88,17 @@ def test_table_labels_bounds(kept):
     table = report.format_table(summaries, 8, {"held_out_elbo": "ELBO"}).splitlines()
     assert "at least" in table[-1] and "at least" not in table[-2]
     assert len({len(line) for line in table}) == 1
+
+
+def test_differences_are_to_the_smallest_level_and_leave_bounds_out(kept):
+    more = _row(32, 7, held_out_elbo=-11.0)
+    headers = {"held_out_elbo": "ELBO"}
+    wider, widest = report.format_differences([*kept, more], headers)
+    assert wider == "16 less 8: recovered +5.50 [-26.27, +37.27]"
+    assert widest == (
+        "32 less 8: recovered +4.50 [+nan, +nan], ELBO +1.00 [+nan, +nan]"
+    )
+    assert report.format_differences(kept[:2], headers) == []
 
 
 def test_figures_are_drawn(kept, tmp_path):
