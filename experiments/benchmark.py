@@ -68,22 +68,24 @@ def use_cores(num_cores: int) -> None:
     os.sched_setaffinity(0, cores[:num_cores])
 
 
-def median_seconds(function: Callable[[], Any]) -> float:
+def median_seconds(
+    function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Median time of a call that returns arrays, after one that compiles it."""
     jax.block_until_ready(function())
     seconds = []
     for _ in range(_REPEATS):
-        start = time.perf_counter()
+        start = clock()
         jax.block_until_ready(function())
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return statistics.median(seconds)
 
 
-def product_flops() -> float:
+def product_flops(clock: Callable[[], float] = time.perf_counter) -> float:
     """FLOP per second of a float32 product of two 1024 x 1024 matrices."""
     matrix = jnp.ones((_SIDE, _SIDE))
     product = jax.jit(jnp.matmul)
-    return 2 * _SIDE**3 / median_seconds(lambda: product(matrix, matrix))
+    return 2 * _SIDE**3 / median_seconds(lambda: product(matrix, matrix), clock)
 
 
 def seconds_per_epoch(sweep: Sweep, num_epochs: int) -> float:
