@@ -41,6 +41,7 @@ _LOG_RULE = 30.0  # added to the logarithms of rules
 _TOP = math.exp(_LOG_TOP)
 _SMALL, _LARGE = 1e-37, 1e37  # of float32
 _WIDTHS_PER_LOOP = 5
+_MAX_LOOPS = 4  # more widths a loop where a sentence would need more loops
 
 
 class Rules(NamedTuple):
@@ -112,9 +113,14 @@ def _max_product(a: chex.Array, b: chex.Array) -> chex.Array:
 def _loops(length: int) -> list[list[int]]:
     """The widths from 3 to length in runs of neighbours, a compiled loop each."""
     widths = np.arange(3, length + 1)
-    num_loops = -(-widths.size // _WIDTHS_PER_LOOP)
+    num_loops = min(-(-widths.size // _WIDTHS_PER_LOOP), _MAX_LOOPS)
     parts = np.array_split(widths, num_loops) if num_loops else []
     return [part.tolist() for part in parts]
+
+
+def _spare(length: int) -> int:
+    """Places beyond the last word that the widest span of a loop may reach."""
+    return max(map(len, _loops(length)), default=0)
 
 
 def _start(chart, starts):
@@ -165,7 +171,7 @@ def _words(rules: Rules, log_emissions: chex.Array, product) -> Words:
         flat = product(vectors, block.reshape(block.shape[0], -1))
         return flat.reshape(*flat.shape[:-1], *block.shape[1:])
 
-    spare = (0, _WIDTHS_PER_LOOP)
+    spare = (0, _spare(vectors.shape[1]))
     return Words(
         vectors,
         jnp.pad(top - _LOG_TOP, ((0, 0), spare)),
@@ -274,7 +280,7 @@ def fill(
     size = log_rules.shape[0]
     rules = _rules(log_rules)
     words = _words(rules, log_emissions, product)
-    spare, dtype = _WIDTHS_PER_LOOP, log_emissions.dtype
+    spare, dtype = _spare(length), log_emissions.dtype
     depth = length - 1 + spare
     charts = Charts(
         jnp.zeros((batch, length, size, depth), dtype),
