@@ -6,6 +6,9 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
+# Most of a test is compilation, and most of that LLVM's passes; XLA's own still run.
+# Sweeps that tests start as processes and kill are compiled as anybody's.
+jax.config.update("jax_disable_most_optimizations", True)
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
 

@@ -1,6 +1,7 @@
 """Every binary as a process: a small run, and flags that make no sense."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,7 @@ def _run(binary, *args):
     return subprocess.run(
         [sys.executable, "-m", f"experiments.{binary}", *map(str, args)],
         cwd=_ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
         check=False,
