@@ -296,7 +296,7 @@ def main() -> None:
     )
     dataset = _draw(truth, 0, _NUM_SAMPLES.value)
     if _TRUTH_ONLY.value:
-        with runner.opened(dataset) as workdir:
+        with runner.opened(job, dataset) as workdir:
             archive.write(workdir / results.TRUTH, _truth_arrays(truth))
         return
     held_out, train = runner.split(dataset.samples)

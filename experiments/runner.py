@@ -219,7 +219,7 @@ def trained(
     is_first = devices.is_first_process()
     with contextlib.ExitStack() as stack:
         if is_first and not _DRY_RUN.value:
-            stack.enter_context(opened(dataset))
+            stack.enter_context(opened(job, dataset))
         waves_ = _waves(path, everything, sweep_of)
         parts = []
         for index, wave in enumerate(waves_):
@@ -245,7 +245,9 @@ def trained(
         yield Trained(path, _kept(job.config, parts), _history(job, dataset, parts))
 
 
-def opened(dataset: Dataset) -> contextlib.AbstractContextManager[pathlib.Path]:
+def opened(
+    job: Job, dataset: Dataset
+) -> contextlib.AbstractContextManager[pathlib.Path]:
     """Holds `--workdir` for this process, if it is new or fits the flags and data.
 
     Raises:
@@ -254,14 +256,14 @@ def opened(dataset: Dataset) -> contextlib.AbstractContextManager[pathlib.Path]:
     """
     return workdir.opened(
         pathlib.Path(_WORKDIR.value),
-        _flags(dataset),
+        _flags(job.config, dataset),
         free=_FREE,
         overwrite=_OVERWRITE.value,
     )
 
 
-def _flags(dataset: Dataset) -> dict[str, Any]:
-    """All flags of the binary, and a digest of the data."""
+def _flags(config: SweepConfig, dataset: Dataset) -> dict[str, Any]:
+    """All flags of the binary, the size of blocks, and a digest of the data."""
     values = {
         flag.name: flag.value
         for module, own in flags.FLAGS.flags_by_module_dict().items()
@@ -269,7 +271,8 @@ def _flags(dataset: Dataset) -> dict[str, Any]:
         if module == sys.argv[0] or module.startswith("experiments.")
     }
     data = jax.tree.map(np.asarray, (dataset.samples, dataset.truth))
-    return values | {"data": checkpoint.digest(archive.flatten(data))[:16]}
+    digest = checkpoint.digest(archive.flatten(data))[:16]
+    return values | {"block": config.block, "data": digest}
 
 
 def _waves(

@@ -161,4 +161,5 @@ def _draw(seed: int) -> Truth:
         radius=_RADIUS.value,
     )
     words = tuple(f"w{index}" for index in range(num_words))
-    return Truth(f"sharpness{_SHARPNESS.value:g}", grammar, words)
+    name = f"random grammar {seed}, sharpness {_SHARPNESS.value:g}"
+    return Truth(name, grammar, words)
