@@ -36,7 +36,7 @@ _CORES = flags.DEFINE_integer(
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
-_BLOCK = 8  # runs at once, the binaries' default
+_BLOCK = 4  # runs at once, the binaries' default
 _SIDE = 1024
 _REPEATS = 5
 

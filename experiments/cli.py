@@ -1,5 +1,6 @@
 """The command line of every binary: one line for an error, and `--levels`."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ def define_levels(default: Sequence[int]) -> flags.FlagHolder:
     flags.register_validator(
         "levels",
         lambda levels: (
-            all(level.isascii() and level.isdigit() for level in levels)
+            levels
+            and all(level.isascii() and level.isdigit() for level in levels)
             and all(int(level) > 0 for level in levels)
         ),
         message="expected whole numbers of at least 1, separated by commas",
@@ -39,6 +41,9 @@ def run(main: Callable[[], Any]) -> None:
             _fail(error)
         if rest:
             _fail(f"expected flags only, got {' '.join(rest)!r}")
+        for name, value in flags.FLAGS.flag_values_dict().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                _fail(f"expected a finite number, got --{name}={value}")
         return argv[:1]
 
     def guarded(argv):

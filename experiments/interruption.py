@@ -25,8 +25,8 @@ class Interruption:
         self.signal = signal.sigwait(_SIGNALS)
         name = signal.Signals(self.signal).name
         print(
-            f"\n{name}: the running call ends and its state is saved; once more stops "
-            "at once",
+            f"\n{name}: the running call ends and what is trained is saved; once more "
+            "stops at once",
             file=sys.stderr,
             flush=True,
         )

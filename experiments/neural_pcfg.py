@@ -71,7 +71,8 @@ _MAX_WORDS = flags.DEFINE_integer(
 _NUM_BUCKETS = flags.DEFINE_integer(
     "num_buckets", 3, "Lengths that sentences are padded to, at most.", lower_bound=1
 )
-flags.adopt_module_key_flags(true_grammar)
+for _module in (cli, runner, true_grammar):
+    flags.adopt_module_key_flags(_module)
 flags.FLAGS.set_default("epochs", 12)
 flags.FLAGS.set_default("batch_size", 16)
 flags.FLAGS.set_default("block", 1)

@@ -72,6 +72,8 @@ _CRITIC = flags.DEFINE_bool(
     NvilConfig.use_critic,
     "Whether a critic is subtracted from the learning signal, as in the paper.",
 )
+for _module in (cli, runner):
+    flags.adopt_module_key_flags(_module)
 
 _LOG_LIKELIHOOD = "held_out_log_likelihood"
 _HEADERS = {

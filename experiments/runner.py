@@ -81,10 +81,10 @@ _DEVICES = flags.DEFINE_integer(
 )
 _BLOCK = flags.DEFINE_integer(
     "block",
-    8,
-    "Runs that a device computes at once. Numbers are the same bit for bit whatever "
-    "else is trained; another size changes them by rounding. An accelerator takes all "
-    "its runs at once unless this is given.",
+    4,
+    "Runs that a device computes at once, 1 for grammars. A run's numbers are the same "
+    "bit for bit whatever else is trained; another size changes them by rounding. An "
+    "accelerator takes all its runs at once unless this is given.",
     lower_bound=1,
 )
 _COORDINATOR = flags.DEFINE_string(
@@ -100,7 +100,7 @@ _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "This process, from 0; $JAX_PROCESS_ID if not given."
 )
 
-# Flags on which no run's numbers depend.
+# Flags on which no run's numbers depend, but for rounding on one device or several.
 _FREE = {
     *("levels", "seed", "num_seeds", "epochs", "epochs_per_call", "checkpoint_every"),
     *("workdir", "overwrite", "memory_limit", "dry_run", "devices"),
@@ -206,6 +206,8 @@ def trained(
         Only the last one is held, and let go of before the next one is made, so that
         the devices hold the data of one.
         """
+        if job.interruption.status:
+            sys.exit(job.interruption.status)
         if wave not in last:
             last.clear()
             last[wave] = make_sweep(
@@ -220,6 +222,8 @@ def trained(
     with contextlib.ExitStack() as stack:
         if is_first and not _DRY_RUN.value:
             stack.enter_context(opened(job, dataset))
+        elif is_first and not _OVERWRITE.value:
+            workdir.check(path, _flags(job.config, dataset), _FREE)
         waves_ = _waves(path, everything, sweep_of)
         parts = []
         for index, wave in enumerate(waves_):

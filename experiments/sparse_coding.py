@@ -77,6 +77,8 @@ _PRECISION = flags.DEFINE_enum(
     ["float32", "float64"],
     "Of samples and parameters: float64 in the paper, half as fast.",
 )
+for _module in (cli, runner):
+    flags.adopt_module_key_flags(_module)
 
 _ERROR = "held_out_error"
 _HEADERS = {_ERROR: "held-out squared error"}

@@ -140,12 +140,21 @@ def load(
     """
     if _CORPUS.value is not None and flags.FLAGS["grammar"].present:
         raise ValueError("expected --grammar or --corpus, got both")
+    if _CORPUS.value is not None and jax.process_count() > 1:
+        raise ValueError(
+            f"expected one process to learn from --corpus, got {jax.process_count()}: "
+            "learn the grammar with --truth_only and give it as --grammar"
+        )
     if _CORPUS.value is not None:
         return _learn(devices, seed, min_words, max_words, num_buckets)
     if _GRAMMAR.value == "random":
         return _draw(seed)
-    path = data.ENGLISH if _GRAMMAR.value == "english" else _GRAMMAR.value
-    return Truth(pathlib.Path(path).stem, *data.read_grammar(path))
+    path = pathlib.Path(_GRAMMAR.value)
+    if _GRAMMAR.value == "english":
+        path = data.ENGLISH
+    elif not path.is_file():
+        raise ValueError(f"expected english, random or a file as grammar, got {path}")
+    return Truth(path.stem, *data.read_grammar(path))
 
 
 def _draw(seed: int) -> Truth:

@@ -175,7 +175,7 @@ def plot_recovered_by_epoch(
             ylim=(0, num_truths * 1.04),
             title=title,
         )
-        axes.legend(title="latents", loc="lower right")
+        axes.legend(title="latents", loc="best")
         _save(figure, path)
 
 
@@ -201,7 +201,7 @@ def plot_measure_by_epoch(
         good = [row for row in history if not row["diverged"]]
         _plot_by_epoch(axes, good, measure)
         axes.set(xlabel="epoch", ylabel=label, title=title)
-        axes.legend(loc="best")
+        axes.legend(title="level", loc="best")
         _save(figure, path)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from lvm_jax.types import Level
 
+_KEY_LIMIT = 1 << 31  # of what is folded into a random key
 _SIGNIFICANT_BITS = 4  # of a width: no more than an eighth is padding
 
 
@@ -32,8 +33,9 @@ class SweepConfig:
       snapshot_every: the model of every so many epochs is a candidate to be kept,
         100 in the study.
       block: runs that a device computes at once, all if None. Blocks of one size make
-        a run's numbers the same bit for bit whatever trains beside it, on however
-        many devices; a group is filled up to whole blocks with spare runs.
+        a run's numbers the same bit for bit whatever trains beside it; one device,
+        whose program XLA compiles otherwise, and several differ by rounding. A group
+        is filled up to whole blocks on every device with spare runs.
     """
 
     levels: tuple[Level, ...]
@@ -54,8 +56,14 @@ class SweepConfig:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"expected {name} without repeats, got {values}")
         for level in self.levels:
-            if min(jax.tree.leaves(level)) < 1:
-                raise ValueError(f"expected levels of at least 1, got {level}")
+            if not all(1 <= number < _KEY_LIMIT for number in jax.tree.leaves(level)):
+                raise ValueError(
+                    f"expected levels of at least 1 and below {_KEY_LIMIT}, got {level}"
+                )
+        if not all(0 <= seed < _KEY_LIMIT for seed in self.seeds):
+            raise ValueError(
+                f"expected seeds from 0 to {_KEY_LIMIT - 1}, got {self.seeds[-1]}"
+            )
         for name in ("batch_size", "epochs_per_call", "snapshot_every"):
             value = getattr(self, name)
             if value < 1:

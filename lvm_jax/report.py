@@ -40,7 +40,8 @@ class LevelSummary(NamedTuple):
       full: share of runs that recovered all truths.
       recovered_after_filter: mean number of truths recovered by the survivors.
       exact_after_filter: share of runs whose survivors are the truths, one each.
-      measures: mean of each measure over the runs that did not diverge.
+      measures: mean of each measure over the runs that did not diverge; of a count,
+        over all runs.
       bounds: the measures that are lower bounds at this level.
     """
 
@@ -95,6 +96,12 @@ def is_bound(rows: Sequence[Row], measure: str) -> bool:
     return any(row.get(f"{measure}_is_bound", False) for row in rows)
 
 
+def _column(rows: Sequence[Row], name: str) -> list[float]:
+    """A measure of the runs that did not diverge, or a count of all runs."""
+    is_count = name.startswith("num_")
+    return [row[name] for row in rows if is_count or not row["diverged"]]
+
+
 def summarise(
     kept: Sequence[Row], num_truths: int, measures: Sequence[str]
 ) -> list[LevelSummary]:
@@ -119,18 +126,15 @@ def summarise(
             row["num_kept"] == row["num_recovered_after_filter"] == num_truths
             for row in rows
         )
-        good = [row for row in rows if not row["diverged"]]
         return LevelSummary(
             level=level,
             num_runs=len(rows),
-            num_diverged=len(rows) - len(good),
+            num_diverged=sum(column("diverged")),
             recovered=mean_interval(column("num_recovered")),
             full=share_interval(num_full, len(rows)),
             recovered_after_filter=mean_interval(column("num_recovered_after_filter")),
             exact_after_filter=share_interval(num_exact, len(rows)),
-            measures={
-                name: mean_interval([row[name] for row in good]) for name in measures
-            },
+            measures={name: mean_interval(_column(rows, name)) for name in measures},
             bounds=frozenset(name for name in measures if is_bound(rows, name)),
         )
 
@@ -192,7 +196,7 @@ def format_table(
 def format_differences(
     kept: Sequence[Row], headers: dict[str, str], *, digits: int = 2
 ) -> list[str]:
-    """What larger levels have over the smallest, a line each, with Welch's intervals.
+    """What other levels have over the first, a line each, with Welch's intervals.
 
     Args:
       kept: a row for each run. Diverged runs count as in `summarise`.
@@ -200,23 +204,19 @@ def format_differences(
       digits: decimals of the measures.
     """
 
-    def column(rows, name):
-        is_count = name == "num_recovered"
-        return [row[name] for row in rows if is_count or not row["diverged"]]
-
-    (smallest, fewest), *larger = group_by_level(kept).items()
+    (first, base), *others = group_by_level(kept).items()
     lines = []
-    for level, rows in larger:
+    for level, rows in others:
         parts = [
             f"{header} {interval.format(places, sign='+')}"
             for name, header, places in [
                 ("num_recovered", "recovered", 2),
                 *((name, header, digits) for name, header in headers.items()),
             ]
-            if not is_bound([*fewest, *rows], name)
+            if not is_bound([*base, *rows], name)
             for interval in [
-                difference_interval(column(rows, name), column(fewest, name))
+                difference_interval(_column(rows, name), _column(base, name))
             ]
         ]
-        lines.append(f"{level} less {smallest}: {', '.join(parts)}")
+        lines.append(f"{level} less {first}: {', '.join(parts)}")
     return lines

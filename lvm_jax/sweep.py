@@ -71,7 +71,7 @@ class Memory(NamedTuple):
     Attributes:
       data: of the samples, on every device.
       per_run: of one run's state, twice where it cannot be updated in place, of its
-        records and of what a step computes with.
+        records, and its share of what the runs that train at once compute with.
       runs: runs of a device, spare ones included.
     """
 

@@ -64,7 +64,7 @@ def opened(
     with _locked(path):
         if overwrite:
             _clear(path)
-        _check(path, flags, free)
+        check(path, flags, free)
         results.write_json(path / results.FLAGS, {"format": _FORMAT, "flags": flags})
         yield path
 
@@ -98,8 +98,17 @@ def _clear(path: pathlib.Path) -> None:
             (path / name).unlink(missing_ok=True)
 
 
-def _check(path: pathlib.Path, flags: dict[str, Any], free: Collection[str]) -> None:
-    """Raises ValueError unless the results that are there have these flags."""
+def check(path: pathlib.Path, flags: dict[str, Any], free: Collection[str]) -> None:
+    """Checks that a workdir, if it is there, has these flags; changes nothing.
+
+    Args:
+      path: where.
+      flags: values by name, as JSON has them.
+      free: names of flags that may differ.
+
+    Raises:
+      ValueError: if it has other flags or another format.
+    """
     if not (path / results.FLAGS).exists():
         return
     found = _read_json(path / results.FLAGS)

@@ -15,7 +15,11 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _FLAGS = [
     *("--levels=4,5", "--num_seeds=4", "--epochs=40", "--checkpoint_every=4"),
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
+    "--devices=2",
 ]
+pytestmark = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="a process needs two host devices"
+)
 _NUM_ROWS = 2 * 4 * 40
 
 

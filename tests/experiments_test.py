@@ -185,6 +185,7 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     ("args", "message"),
     [
         (["--grammar", "a", "--corpus", "b"], "expected --grammar or --corpus, got"),
+        (["--grammar", "English"], "english, random or a file as grammar"),
         (["--levels", "100000"], "expected levels that fit into"),
         (["--grammar=random", "--radius=1.5"], "a radius above 0 and below 1, got 1.5"),
     ],
@@ -201,6 +202,10 @@ def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message)
         (["--data_dir", "nowhere"], "got no folder"),
         (["--levels", "8,0"], "whole numbers of at least 1"),
         (["--levels", "8,8"], "levels without repeats"),
+        (["--levels", ""], "whole numbers of at least 1"),
+        (["--levels", "4294967304,8"], "levels of at least 1 and below 2147483648"),
+        (["--seed", "9" * 20], "seeds from 0 to 2147483647"),
+        (["--memory_limit", "nan"], "a finite number, got --memory_limit=nan"),
         (["--batch_size", "20000"], "expected a batch of at most 9000"),
         (["--held_out", "10000"], "expected fewer held-out samples"),
         (["--devices", "999"], "expected at most"),

@@ -27,6 +27,7 @@ _MODULE = "experiments.sparse_coding"
 _FLAGS = [
     *("--levels=4,5", "--num_seeds=3", "--epochs=60", "--checkpoint_every=4"),
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
+    "--block=1",  # several in a row
 ]
 _TABLES = (results.HISTORY, results.KEPT, results.LEARNED, results.TRUTH)
 _context = multiprocessing.get_context("forkserver")
@@ -369,7 +370,7 @@ def test_more_epochs_and_runs_add_to_what_is_there(tmp_path, reference):
 
 def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     path = tmp_path / "run"
-    flags = ["--memory_limit=0.26", "--devices=1", "--epochs=2", "--block=1"]
+    flags = ["--memory_limit=0.2", "--devices=1", "--epochs=2"]
     planned = _Sweep(path, "--dry_run", *flags)
     assert planned.wait() == 0, planned.text
     plan = planned.text.splitlines()

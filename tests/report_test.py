@@ -83,6 +83,13 @@ def test_summaries_count_diverged_runs_as_failures(kept):
     assert second.full.estimate == 1 and second.exact_after_filter.estimate == 0.5
 
 
+def test_a_diverged_run_has_a_count_of_zero_and_no_other_measure():
+    rows = [_row(8, 5, num_pairs=6), _row(8, 0, diverged=True, num_pairs=0)]
+    (summary,) = report.summarise(rows, 8, ["num_pairs", "held_out_elbo"])
+    assert summary.measures["num_pairs"].estimate == 3
+    assert summary.measures["held_out_elbo"].estimate == -12
+
+
 def test_table_labels_bounds(kept):
     summaries = report.summarise(kept, 8, ["held_out_elbo"])
     table = report.format_table(summaries, 8, {"held_out_elbo": "ELBO"}).splitlines()
@@ -90,7 +97,7 @@ def test_table_labels_bounds(kept):
     assert len({len(line) for line in table}) == 1
 
 
-def test_differences_are_to_the_smallest_level_and_leave_bounds_out(kept):
+def test_differences_are_to_the_first_level_and_leave_bounds_out(kept):
     more = _row(32, 7, held_out_elbo=-11.0)
     headers = {"held_out_elbo": "ELBO"}
     wider, widest = report.format_differences([*kept, more], headers)
