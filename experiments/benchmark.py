@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from lvm_jax import devices
-from lvm_jax.plan import SweepConfig
+from lvm_jax.plan import CPU_BLOCK, SweepConfig
 from lvm_jax.sweep import Sweep
 from lvm_jax.types import Level
 
@@ -36,7 +36,6 @@ _CORES = flags.DEFINE_integer(
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
-_BLOCK = 4  # runs at once, the binaries' default
 _SIDE = 1024
 _REPEATS = 5
 
@@ -52,7 +51,7 @@ def config(levels: tuple[Level, ...]) -> SweepConfig:
         seeds=tuple(range(_NUM_RUNS.value)),
         batch_size=BATCH_SIZE.value,
         epochs_per_call=_EPOCHS.value,
-        block=_BLOCK,
+        block=CPU_BLOCK,
     )
 
 

@@ -15,7 +15,7 @@ from experiments import training
 from experiments.interruption import Interruption
 from experiments.training import Part
 from lvm_jax import archive, checkpoint, devices, results, waves, workdir
-from lvm_jax.plan import SweepConfig
+from lvm_jax.plan import CPU_BLOCK, SweepConfig
 from lvm_jax.results import Row
 from lvm_jax.sweep import Kept, Sweep
 from lvm_jax.types import Dataset, Level, Recovery
@@ -81,7 +81,7 @@ _DEVICES = flags.DEFINE_integer(
 )
 _BLOCK = flags.DEFINE_integer(
     "block",
-    4,
+    CPU_BLOCK,
     "Runs that a device computes at once, 1 for grammars. A run's numbers are the same "
     "bit for bit whatever else is trained; another size changes them by rounding. An "
     "accelerator takes all its runs at once unless this is given.",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from lvm_jax.data import pcfg as data
+from lvm_jax.data.pcfg import Corpus
 from lvm_jax.learners.neural_pcfg import neural_pcfg
 from lvm_jax.models import neural_pcfg as model
 from lvm_jax.models import pcfg
@@ -67,20 +68,10 @@ def _nothing_to_recover(params: Any, live: Any) -> Recovery:
 
 
 def _learn(
-    devices: Sequence[jax.Device],
-    seed: int,
-    min_words: int,
-    max_words: int,
-    num_buckets: int,
+    corpus: Corpus, devices: Sequence[jax.Device], seed: int, num_buckets: int
 ) -> Truth:
     """Learns a grammar from the corpus, the model of the last epoch."""
     path = pathlib.Path(_CORPUS.value)
-    corpus = data.read_corpus(
-        path,
-        vocabulary=_VOCABULARY.value,
-        min_words=min_words,
-        max_words=max_words,
-    )
     lengths = pcfg.num_words(corpus.sentences)
     print(
         f"{path}: {len(lengths)} sentences of {lengths.mean():.1f} words, "
@@ -138,15 +129,22 @@ def load(
         should be, or a value is out of range.
       OSError: if a file cannot be read.
     """
-    if _CORPUS.value is not None and flags.FLAGS["grammar"].present:
-        raise ValueError("expected --grammar or --corpus, got both")
-    if _CORPUS.value is not None and jax.process_count() > 1:
-        raise ValueError(
-            f"expected one process to learn from --corpus, got {jax.process_count()}: "
-            "learn the grammar with --truth_only and give it as --grammar"
-        )
     if _CORPUS.value is not None:
-        return _learn(devices, seed, min_words, max_words, num_buckets)
+        if flags.FLAGS["grammar"].present:
+            raise ValueError("expected --grammar or --corpus, got both")
+        if jax.process_count() > 1:
+            raise ValueError(
+                "expected one process to learn from --corpus, got "
+                f"{jax.process_count()}: learn the grammar with --truth_only and give "
+                "it as --grammar"
+            )
+        corpus = data.read_corpus(
+            _CORPUS.value,
+            vocabulary=_VOCABULARY.value,
+            min_words=min_words,
+            max_words=max_words,
+        )
+        return _learn(corpus, devices, seed, num_buckets)
     if _GRAMMAR.value == "random":
         return _draw(seed)
     path = pathlib.Path(_GRAMMAR.value)
