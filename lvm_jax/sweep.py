@@ -356,54 +356,55 @@ def _train_chunk(
     one compiled program serves calls of any length up to `epochs_per_call`.
     """
     start, count = span
-    epoch_of_run = functools.partial(train_epoch, learner, recover, config, *data)
+    # Under jit the epoch is traced once, for its shapes and for its code.
+    train_runs = jax.jit(
+        jax.vmap(
+            functools.partial(train_epoch, learner, recover, config, *data), (0, None)
+        )
+    )
 
-    def train_runs(runs):
+    def train_epochs(carry):
         def one_epoch(index, carry):
             runs, records = carry
-            epoch = start + index + 1
-            runs, record = jax.vmap(epoch_of_run, (0, None))(runs, epoch)
+            runs, record = train_runs(runs, start + index + 1)
             records = jax.tree.map(
-                lambda all_epochs, value: all_epochs.at[:, index].set(value),
-                records,
-                record,
+                lambda epochs, value: epochs.at[:, index].set(value), records, record
             )
             return runs, records
 
-        _, record = jax.eval_shape(jax.vmap(epoch_of_run, (0, None)), runs, start)
-        records = jax.tree.map(
-            lambda value: jnp.zeros(
-                (value.shape[0], config.epochs_per_call), value.dtype
-            ),
-            record,
-        )
-        return jax.lax.fori_loop(0, count, one_epoch, (runs, records))
+        return jax.lax.fori_loop(0, count, one_epoch, carry)
 
-    trained = [_by_block(train_runs, config.block, runs) for runs in groups]
+    def train_group(runs):
+        block = config.block or len(runs.diverged)
+        _, record = jax.eval_shape(train_runs, _slice(runs, 0, block), start)
+        shape = len(runs.diverged), config.epochs_per_call
+        records = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), record)
+        return _by_block(train_epochs, block, (runs, records))
+
+    trained = [train_group(runs) for runs in groups]
     return tuple(runs for runs, _ in trained), tuple(records for _, records in trained)
 
 
-def _by_block(
-    train_runs: Callable[[Run], tuple[Run, Record]], block: int | None, runs: Run
-) -> tuple[Run, Record]:
-    """Trains runs a block at a time, each block in its place."""
-    if block is None:
-        return train_runs(runs)
-    num_blocks = len(runs.diverged) // block
+def _slice(tree: Any, start: chex.Array, size: int) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), tree
+    )
 
-    def train_block(index, carry):
-        own = jax.tree.map(
-            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index * block, block),
-            carry[0],
-        )
+
+def _by_block(function: Callable[[Any], Any], block: int, tree: Any) -> Any:
+    """Applies a function to `block` rows of a tree at a time, each in their place."""
+    num_rows = len(jax.tree.leaves(tree)[0])
+    if num_rows == block:
+        return function(tree)
+
+    def one_block(index, tree):
+        start = index * block
         return jax.tree.map(
             lambda leaf, part: jax.lax.dynamic_update_slice_in_dim(
-                leaf, part, index * block, axis=0
+                leaf, part, start, axis=0
             ),
-            carry,
-            train_runs(own),
+            tree,
+            function(_slice(tree, start, block)),
         )
 
-    _, records = jax.eval_shape(train_runs, runs)
-    records = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), records)
-    return jax.lax.fori_loop(0, num_blocks, train_block, (runs, records))
+    return jax.lax.fori_loop(0, num_rows // block, one_block, tree)
