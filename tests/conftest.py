@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import pytest
+from sweep_process import Sweep
 
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test is compilation, and most of that LLVM's passes; XLA's own still run.
@@ -11,6 +12,13 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
+
+_LONGEST = ("resume_test", "experiments_test", "contract_test", "distributed_test")
+
+
+def pytest_collection_modifyitems(items):
+    """Starts with the files that take longest, so that the workers end together."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
 def _reference(name: str) -> pathlib.Path:
@@ -28,3 +36,12 @@ def golden() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def release_dir() -> pathlib.Path:
     return _reference("release")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The workdir of a sweep that nothing interrupts."""
+    path = tmp_path_factory.mktemp("reference") / "run"
+    sweep = Sweep(path)
+    assert sweep.wait() == 0, sweep.text
+    return path

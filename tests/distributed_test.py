@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from sweep_process import check_same
 
 from lvm_jax import results
 
@@ -62,11 +63,9 @@ def alone(tmp_path_factory):
     return path
 
 
-def _check_same_tables(path, other):
+def _check_same(path, other):
     """Bit for bit, though the runs were spread over other devices."""
-    for name in (results.HISTORY, results.KEPT):
-        rows = (path / name).read_text().splitlines()
-        assert rows == (other / name).read_text().splitlines()
+    check_same(path, other)
     assert len(results.read_rows(path / results.HISTORY)) == _NUM_ROWS
 
 
@@ -80,7 +79,7 @@ def test_two_processes_give_the_tables_of_one(tmp_path, alone):
     assert "on 4 devices" in outputs[0]
     assert "tables, parameters and figures" in outputs[0]
     assert "tables, parameters and figures" not in outputs[1]
-    _check_same_tables(path, alone)
+    _check_same(path, alone)
 
 
 def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
@@ -96,7 +95,7 @@ def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
     resumed = _start(path)
     output, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, output
-    _check_same_tables(path, alone)
+    _check_same(path, alone)
 
 
 def test_bad_input_of_one_process_ends_the_job(tmp_path, alone):

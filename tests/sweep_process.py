@@ -1,0 +1,122 @@
+"""Sweeps as processes, forked from one that has the imports done.
+
+Each has the command line of the binary, and can be killed, denied space on disk or its
+privileges.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import pathlib
+import resource
+import signal
+import struct
+import sys
+import time
+
+from lvm_jax import results
+
+_MODULE = "experiments.sparse_coding"
+_FLAGS = [
+    *("--levels=4,5", "--num_seeds=3", "--epochs=60", "--checkpoint_every=4"),
+    *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
+    "--block=1",  # several in a row
+]
+_TABLES = (results.HISTORY, results.KEPT, results.LEARNED, results.TRUTH)
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([_MODULE, "lvm_jax.checkpoint"])
+
+
+def _drop_capabilities():
+    """Lets file modes hold for root, too: capset(2) with no capability."""
+    header, nothing = struct.pack("Ii", 0x20080522, 0), struct.pack("6I", *[0] * 6)
+    assert ctypes.CDLL(None).capset(header, nothing) == 0
+
+
+def _main(arguments, output, limit, is_privileged):
+    """The binary in a process of its own, as `python -m` would run it."""
+    with open(output, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["sparse_coding", *arguments]
+    if not is_privileged:
+        _drop_capabilities()
+    if limit:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    from experiments import cli, sparse_coding
+
+    cli.run(sparse_coding.main)
+
+
+class Sweep:
+    """A running sweep."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *more: str,
+        output=None,
+        limit=0,
+        is_privileged=True,
+    ):
+        self.path = path
+        self.output = output or path.with_name(f"{path.name}.{time.monotonic_ns()}.log")
+        self.output.touch()
+        arguments = [f"--workdir={path}", *_FLAGS, *more]
+        self.process = _context.Process(
+            target=_main, args=(arguments, str(self.output), limit, is_privileged)
+        )
+        self.process.start()
+
+    def wait(self) -> int:
+        self.process.join(120)
+        assert self.process.exitcode is not None, self.text
+        return self.process.exitcode
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text().replace("\r", "\n")
+
+    @property
+    def error(self) -> str:
+        """The line that it ended with."""
+        return self.text.strip().splitlines()[-1]
+
+    def wait_for_training(self) -> None:
+        """Returns once it has printed its plan."""
+        while "by level" not in self.text:
+            assert self.process.is_alive(), self.text
+            time.sleep(0.01)
+
+    def wait_for_checkpoint(self, after: int = 0) -> None:
+        """Returns once a checkpoint later than the epoch `after` is whole."""
+        deadline = time.monotonic() + 60
+        while max(checkpoints(self.path), default=0) <= after:
+            assert time.monotonic() < deadline and self.process.is_alive(), self.text
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        assert self.wait() == -signal.SIGKILL, self.text
+
+
+def checkpoints(path: pathlib.Path) -> list[int]:
+    """The epochs of the first wave's checkpoints."""
+    directory = path / "waves" / "0000" / "checkpoints"
+    return sorted(
+        int(entry.name) for entry in directory.glob("*") if entry.name.isdigit()
+    )
+
+
+def _read(path: pathlib.Path) -> dict[str, bytes]:
+    files = [path / name for name in _TABLES] + sorted((path / "figures").iterdir())
+    return {file.name: file.read_bytes() for file in files}
+
+
+def check_same(path: pathlib.Path, reference: pathlib.Path) -> None:
+    """Tables, parameters and figures are equal bit for bit."""
+    found, expected = _read(path), _read(reference)
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert found[name] == expected[name], name
