@@ -309,7 +309,7 @@ def main() -> None:
     )
     bounds[-1] = max(bounds[-1], int(pcfg.num_words(held_out).max()))
     parsed = _parse(
-        truth.grammar, data.to_buckets(held_out[: _NUM_PARSED.value], bounds[-1:])
+        truth.grammar, data.to_buckets(held_out[: _NUM_PARSED.value], bounds)
     )
     test = _parse(
         truth.grammar,
@@ -326,7 +326,7 @@ def main() -> None:
             recover,
             config,
             train=Buckets(data.to_buckets(train, bounds)),
-            held_out=data.to_buckets(held_out, bounds[-1:]),
+            held_out=data.to_buckets(held_out, bounds),
             devices=job.devices,
         )
 
