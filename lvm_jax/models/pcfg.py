@@ -27,6 +27,9 @@ PAD = -1
 # Stands for log 0. Finite, so that a gradient through it is zero and not NaN.
 LOG_ZERO = -1e9
 
+# A softmax' gradient this small against what it is the difference of is rounding.
+_ROUNDING = 1e-6
+
 _DRAWS = 4096  # sentences drawn by one compiled call
 _LEAST_ACCEPTED = 1e-3
 
@@ -70,9 +73,9 @@ def normalise(logits: Pcfg, live: Live | None = None) -> Pcfg:
     """
     if live is None:
         return Pcfg(
-            jax.nn.log_softmax(logits.log_root),
+            _log_softmax(logits.log_root),
             _softmax_of_pairs(logits.log_rules),
-            jax.nn.log_softmax(logits.log_emissions),
+            _log_softmax(logits.log_emissions),
         )
     nonterminals, preterminals = (mask > 0 for mask in live)
     symbols = jnp.concatenate([nonterminals, preterminals])
@@ -95,9 +98,36 @@ def normalise(logits: Pcfg, live: Live | None = None) -> Pcfg:
     )
 
 
+@jax.custom_vjp
+def _log_softmax(logits: chex.Array) -> chex.Array:
+    """Log-softmax over the last axis, whose gradient is zero where it is rounding.
+
+    The gradient for a logit is the expected count less the probability times the sum
+    of counts. Of a choice that has become certain the two are equal; what rounding
+    leaves of them is tiny, but Adam makes a whole step of it, always the same way, and
+    networks grow without bound.
+    """
+    return jax.nn.log_softmax(logits)
+
+
+def _log_softmax_forward(logits):
+    log_probs = jax.nn.log_softmax(logits)
+    return log_probs, log_probs
+
+
+def _log_softmax_backward(log_probs, counts):
+    expected = jnp.exp(log_probs) * counts.sum(-1, keepdims=True)
+    difference = counts - expected
+    is_rounding = jnp.abs(difference) <= _ROUNDING * jnp.abs(counts)
+    return (jnp.where(is_rounding, 0, difference),)
+
+
+_log_softmax.defvjp(_log_softmax_forward, _log_softmax_backward)
+
+
 def _softmax_of_pairs(logits: chex.Array) -> chex.Array:
     flat = logits.reshape(logits.shape[0], -1)
-    return jax.nn.log_softmax(flat).reshape(logits.shape)
+    return _log_softmax(flat).reshape(logits.shape)
 
 
 def num_words(sentences: chex.Array) -> chex.Array:
