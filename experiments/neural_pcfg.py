@@ -76,7 +76,7 @@ for _module in (cli, runner, true_grammar):
 flags.FLAGS.set_default("epochs", 12)
 flags.FLAGS.set_default("batch_size", 16)
 flags.FLAGS.set_default("block", 1)
-# An epoch of a grammar takes minutes.
+# An epoch of a sweep of grammars takes minutes.
 flags.FLAGS.set_default("epochs_per_call", 1)
 flags.FLAGS.set_default("checkpoint_every", 1)
 

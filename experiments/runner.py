@@ -42,15 +42,14 @@ _HELD_OUT = flags.DEFINE_integer(
 _EPOCHS_PER_CALL = flags.DEFINE_integer(
     "epochs_per_call",
     5,
-    "Epochs of one compiled call, 1 for grammars: how often progress is shown. Results "
-    "do not depend on it.",
+    "Epochs of one compiled call: how often progress is shown. Results do not "
+    "depend on it.",
     lower_bound=1,
 )
 _CHECKPOINT_EVERY = flags.DEFINE_integer(
     "checkpoint_every",
     50,
-    "Epochs between two checkpoints, 1 for grammars, rounded up to whole compiled "
-    "calls.",
+    "Epochs between two checkpoints, rounded up to whole compiled calls.",
     lower_bound=1,
 )
 _WORKDIR = flags.DEFINE_string(

@@ -157,7 +157,7 @@ def _advance(
                 saved, since = chunk.epoch, []
             rate = num_runs * (chunk.epoch - bar.n) / seconds
             last = _describe(sweep.groups, chunk.records, metric)
-            bar.set_postfix_str(f"{rate:.2f} runs x epochs/s, {last}", False)
+            bar.set_postfix_str(f"{rate:.4g} runs x epochs/s, {last}", False)
             bar.update(chunk.epoch - bar.n)
             if status:
                 break

@@ -357,7 +357,7 @@ def _train_chunk(
     """
     start, count = span
     # Under jit the epoch is traced once, for its shapes and for its code.
-    train_runs = jax.jit(
+    train_one_epoch = jax.jit(
         jax.vmap(
             functools.partial(train_epoch, learner, recover, config, *data), (0, None)
         )
@@ -366,7 +366,7 @@ def _train_chunk(
     def train_epochs(carry):
         def one_epoch(index, carry):
             runs, records = carry
-            runs, record = train_runs(runs, start + index + 1)
+            runs, record = train_one_epoch(runs, start + index + 1)
             records = jax.tree.map(
                 lambda epochs, value: epochs.at[:, index].set(value), records, record
             )
@@ -376,7 +376,9 @@ def _train_chunk(
 
     def train_group(runs):
         block = config.block or len(runs.diverged)
-        _, record = jax.eval_shape(train_runs, _slice(runs, 0, block), start)
+        _, record = jax.eval_shape(
+            lambda runs: train_one_epoch(_slice(runs, 0, block), start), runs
+        )
         shape = len(runs.diverged), config.epochs_per_call
         records = jax.tree.map(lambda leaf: jnp.zeros(shape, leaf.dtype), record)
         return _by_block(train_epochs, block, (runs, records))
@@ -392,7 +394,10 @@ def _slice(tree: Any, start: chex.Array, size: int) -> Any:
 
 
 def _by_block(function: Callable[[Any], Any], block: int, tree: Any) -> Any:
-    """Applies a function to `block` rows of a tree at a time, each in their place."""
+    """Applies a function to `block` rows of a tree at a time, each in their place.
+
+    The number of rows is a multiple of `block`.
+    """
     num_rows = len(jax.tree.leaves(tree)[0])
     if num_rows == block:
         return function(tree)

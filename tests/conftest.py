@@ -4,7 +4,7 @@ import pathlib
 
 import jax
 import pytest
-from sweep_process import Sweep
+from sweep_process import SweepProcess
 
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test is compilation, and most of that LLVM's passes; XLA's own still run.
@@ -13,12 +13,13 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
 
-_LONGEST = ("resume_test", "experiments_test", "contract_test", "distributed_test")
+_LONGEST = ["resume_test", "experiments_test", "contract_test", "distributed_test"]
 
 
 def pytest_collection_modifyitems(items):
     """Starts with the files that take longest, so that the workers end together."""
-    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def _reference(name: str) -> pathlib.Path:
@@ -42,6 +43,6 @@ def release_dir() -> pathlib.Path:
 def reference(tmp_path_factory):
     """The workdir of a sweep that nothing interrupts."""
     path = tmp_path_factory.mktemp("reference") / "run"
-    sweep = Sweep(path)
+    sweep = SweepProcess(path)
     assert sweep.wait() == 0, sweep.text
     return path

@@ -6,9 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
-from sweep_process import check_same
+from sweep_process import check_same, checkpoints
 
 from lvm_jax import results
 
@@ -69,7 +70,7 @@ def _check_same(path, other):
     assert len(results.read_rows(path / results.HISTORY)) == _NUM_ROWS
 
 
-def test_two_processes_give_the_tables_of_one(tmp_path, alone):
+def test_two_processes_give_the_files_of_one(tmp_path, alone):
     path = tmp_path / "run"
     outputs = []
     processes = _start_two(path)
@@ -85,8 +86,9 @@ def test_two_processes_give_the_tables_of_one(tmp_path, alone):
 def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
     path = tmp_path / "run"
     first, second = _start_two(path)
-    while not any((path / "waves/0000/checkpoints").glob("?")):
+    while not checkpoints(path):
         assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.01)
     os.kill(second.pid, signal.SIGKILL)
     output, _ = first.communicate(timeout=120)
     second.communicate()

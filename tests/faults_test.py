@@ -7,7 +7,7 @@ import pickle
 import shutil
 
 import pytest
-from sweep_process import Sweep, check_same, checkpoints
+from sweep_process import SweepProcess, check_same, checkpoints
 
 from lvm_jax import archive, results, workdir
 from lvm_jax.waves import Wave
@@ -32,7 +32,7 @@ def _flip(file: pathlib.Path) -> None:
 def interrupted(tmp_path_factory):
     """A sweep killed on its way."""
     path = tmp_path_factory.mktemp("interrupted") / "run"
-    sweep = Sweep(path)
+    sweep = SweepProcess(path)
     sweep.wait_for_checkpoint(20)
     sweep.kill()
     assert len(checkpoints(path)) > 1
@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_named_and_not_used(
         damage(_largest(path / "waves/0000/checkpoints" / str(newest)))
     else:
         damage(next((path / "waves/0000/history").glob(f"*-{newest:08d}.npz")))
-    sweep = Sweep(path)
+    sweep = SweepProcess(path)
     assert sweep.wait() == 0, sweep.text
     (warning,) = [line for line in sweep.text.splitlines() if "is damaged" in line]
     assert f"checkpoint of epoch {newest} " in warning
@@ -63,11 +63,11 @@ def test_without_a_whole_checkpoint_nothing_is_removed(tmp_path, interrupted):
     shutil.copytree(interrupted, path)
     before = checkpoints(path)
     _truncate(min((path / "waves/0000/history").iterdir()))
-    sweep = Sweep(path)
+    sweep = SweepProcess(path)
     assert sweep.wait() == 2, sweep.text
     assert f"got {len(before)} that cannot be read" in sweep.error
     assert checkpoints(path) == before
-    _check_refused(Sweep(path, "--gamma=31"), "gamma=31.0 (there 30.0)")
+    _check_refused(SweepProcess(path, "--gamma=31"), "gamma=31.0 (there 30.0)")
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
@@ -76,18 +76,18 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
     path = tmp_path / "run"
     shutil.copytree(interrupted, path)
     before = checkpoints(path)
-    sweep = Sweep(path, limit=2000)
+    sweep = SweepProcess(path, limit=2000)
     assert sweep.wait() == 2, sweep.text
     assert sweep.error.startswith("error: "), sweep.text
     assert "Traceback" not in sweep.text
     assert set(before) & set(checkpoints(path))
-    sweep = Sweep(path)
+    sweep = SweepProcess(path)
     assert sweep.wait() == 0, sweep.text
     assert "is damaged" not in sweep.text
     check_same(path, reference)
 
 
-def _check_refused(sweep: Sweep, message: str) -> None:
+def _check_refused(sweep: SweepProcess, message: str) -> None:
     assert sweep.wait() == 2
     assert message in sweep.error and len(sweep.text.splitlines()) == 1, sweep.text
 
@@ -96,22 +96,24 @@ def test_a_workdir_in_use_is_refused(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
     with workdir.opened(path, json.loads((path / results.FLAGS).read_text())["flags"]):
-        _check_refused(Sweep(path), f"in use by process {os.getpid()} on")
+        _check_refused(SweepProcess(path), f"in use by process {os.getpid()} on")
 
 
 def test_a_newer_format_is_refused(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
     (path / results.FLAGS).write_text('{"format": 9}')
-    _check_refused(Sweep(path), "expected a workdir of format 1")
+    _check_refused(SweepProcess(path), "expected a workdir of format 1")
 
 
 def test_other_flags_are_refused_by_name_unless_overwriting(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
-    _check_refused(Sweep(path, "--threshold=0.01"), "threshold=0.01 (there 0.005)")
+    _check_refused(
+        SweepProcess(path, "--threshold=0.01"), "threshold=0.01 (there 0.005)"
+    )
     check_same(path, reference)
-    sweep = Sweep(path, "--step_size=0.2", "--epochs=1", "--overwrite")
+    sweep = SweepProcess(path, "--step_size=0.2", "--epochs=1", "--overwrite")
     assert sweep.wait() == 0, sweep.text
     assert checkpoints(path) == [1]
 
@@ -157,13 +159,13 @@ def test_waves_are_those_with_a_checkpoint_and_none_is_missing(tmp_path):
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("all of it")
-    _check_refused(Sweep(tmp_path, "--overwrite"), "which has other files")
+    _check_refused(SweepProcess(tmp_path, "--overwrite"), "which has other files")
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
     path = pathlib.Path("/proc/lvm_jax")
-    _check_refused(Sweep(path, output=tmp_path / "log"), str(path))
+    _check_refused(SweepProcess(path, output=tmp_path / "log"), str(path))
 
 
 def test_a_read_only_workdir_is_refused_and_left_as_it_is(tmp_path, reference):
@@ -171,7 +173,7 @@ def test_a_read_only_workdir_is_refused_and_left_as_it_is(tmp_path, reference):
     shutil.copytree(reference, path)
     for entry in [path, *path.rglob("*")]:
         entry.chmod(entry.stat().st_mode & ~0o222)
-    sweep = Sweep(path, "--epochs=64", is_privileged=False)
+    sweep = SweepProcess(path, "--epochs=64", is_privileged=False)
     _check_refused(sweep, "Permission denied")
     check_same(path, reference)
 

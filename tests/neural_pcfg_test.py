@@ -110,13 +110,14 @@ def test_steps_learn_and_leave_out_sentences_of_one_word():
     np.testing.assert_allclose(before.metrics["nll"], -before.objective)
 
 
-def test_the_networks_of_a_certain_choice_stay_as_they_are():
-    """One sentence a step; Adam would follow a gradient of rounding as any other.
+def _distance_of_root(log_softmax, monkeypatch):
+    """How far the root's network moves while the root is certain.
 
-    Compiled as outside of tests: it is the fused multiplications that round unevenly.
+    One sentence a step, and compiled as outside of tests: it is the fused
+    multiplications that round unevenly.
     """
+    monkeypatch.setattr(pcfg, "_log_softmax", log_softmax)
     live = jax.tree.map(lambda mask: mask[None], _live(_N, _T))
-    learner = neural_pcfg(_V, NeuralPcfgConfig())
 
     @functools.partial(
         jax.jit,
@@ -127,11 +128,11 @@ def test_the_networks_of_a_certain_choice_stay_as_they_are():
     )
     @jax.vmap
     def train(key, live):
-        start = learner.init(key, live)
+        start = _learner().init(key, live)
         start.params["root_bias"] = start.params["root_bias"].at[0].add(60)
         sentences = jax.random.randint(key, (200, 1, 5), 0, _V)
         end, _ = jax.lax.scan(
-            lambda state, batch: learner.step(None, state, live, batch),
+            lambda state, batch: _learner().step(None, state, live, batch),
             start,
             sentences,
         )
@@ -139,12 +140,15 @@ def test_the_networks_of_a_certain_choice_stay_as_they_are():
 
     start, end = jax.device_get(train(jax.random.key(0)[None], live))
     assert np.abs(end["words"]["kernel"] - start["words"]["kernel"]).max() > 0.01
-    for a, b in zip(
-        jax.tree.leaves((start["root_network"], start["root_weight"])),
-        jax.tree.leaves((end["root_network"], end["root_weight"])),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    distances = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, end)
+    return max(jax.tree.leaves((distances["root_network"], distances["root_weight"])))
+
+
+def test_the_network_of_a_certain_choice_stays_as_it_is(monkeypatch):
+    """Adam would follow a gradient that is all rounding as any other."""
+    assert _distance_of_root(pcfg._log_softmax, monkeypatch) == 0
+    if _distance_of_root(jax.nn.log_softmax, monkeypatch) == 0:
+        pytest.skip("nothing rounds unevenly on this machine")
 
 
 class _Sum(NamedTuple):

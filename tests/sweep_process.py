@@ -49,7 +49,7 @@ def _main(arguments, output, limit, is_privileged):
     cli.run(sparse_coding.main)
 
 
-class Sweep:
+class SweepProcess:
     """A running sweep."""
 
     def __init__(
@@ -84,9 +84,10 @@ class Sweep:
         return self.text.strip().splitlines()[-1]
 
     def wait_for_training(self) -> None:
-        """Returns once it has printed its plan."""
+        """Returns once its first compiled call is about to begin."""
+        deadline = time.monotonic() + 60
         while "by level" not in self.text:
-            assert self.process.is_alive(), self.text
+            assert time.monotonic() < deadline and self.process.is_alive(), self.text
             time.sleep(0.01)
 
     def wait_for_checkpoint(self, after: int = 0) -> None:
@@ -96,9 +97,10 @@ class Sweep:
             assert time.monotonic() < deadline and self.process.is_alive(), self.text
             time.sleep(0.005)
 
-    def kill(self) -> None:
+    def kill(self) -> int:
+        """Its exit status, 0 if it was done before."""
         os.kill(self.process.pid, signal.SIGKILL)
-        assert self.wait() == -signal.SIGKILL, self.text
+        return self.wait()
 
 
 def checkpoints(path: pathlib.Path) -> list[int]:

@@ -27,8 +27,8 @@ PAD = -1
 # Stands for log 0. Finite, so that a gradient through it is zero and not NaN.
 LOG_ZERO = -1e9
 
-# A softmax' gradient this small against what it is the difference of is rounding.
-_ROUNDING = 1e-6
+# A softmax' gradient of so many units in the last place of its count is rounding.
+_ROUNDING = 8
 
 _DRAWS = 4096  # sentences drawn by one compiled call
 _LEAST_ACCEPTED = 1e-3
@@ -69,7 +69,8 @@ def normalise(logits: Pcfg, live: Live | None = None) -> Pcfg:
 
     Returns:
       Pcfg. A dead symbol has probability exp(-1e9) as a root and as a child, and so
-      have its rules and words; no gradient reaches its logits.
+      have its rules and words; no gradient reaches its logits. The gradient for a
+      logit is zero where it is but rounding of its count; it is of reverse mode only.
     """
     if live is None:
         return Pcfg(
@@ -100,25 +101,27 @@ def normalise(logits: Pcfg, live: Live | None = None) -> Pcfg:
 
 @jax.custom_vjp
 def _log_softmax(logits: chex.Array) -> chex.Array:
-    """Log-softmax over the last axis, whose gradient is zero where it is rounding.
+    """Log-softmax over the last axis, without gradients that are all rounding.
 
-    The gradient for a logit is the expected count less the probability times the sum
-    of counts. Of a choice that has become certain the two are equal; what rounding
-    leaves of them is tiny, but Adam makes a whole step of it, always the same way, and
-    networks grow without bound.
+    The gradient for a logit is its count less its probability times the sum of counts.
+    Where a choice is certain the two are equal, and what rounding leaves of them would
+    be a whole step of Adam, always the same way: networks grew without bound. An entry
+    whose gradient is a few units in the last place of its count gets none; the others
+    keep theirs, so that a choice that is nearly certain can still be unlearned.
     """
     return jax.nn.log_softmax(logits)
 
 
 def _log_softmax_forward(logits):
-    log_probs = jax.nn.log_softmax(logits)
+    log_probs = _log_softmax(logits)
     return log_probs, log_probs
 
 
 def _log_softmax_backward(log_probs, counts):
     expected = jnp.exp(log_probs) * counts.sum(-1, keepdims=True)
     difference = counts - expected
-    is_rounding = jnp.abs(difference) <= _ROUNDING * jnp.abs(counts)
+    resolution = _ROUNDING * jnp.finfo(counts.dtype).eps
+    is_rounding = jnp.abs(difference) <= resolution * jnp.abs(counts)
     return (jnp.where(is_rounding, 0, difference),)
 
 
