@@ -80,7 +80,7 @@ def test_more_epochs_and_runs_add_to_what_is_there(tmp_path, reference):
 
 def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     path = tmp_path / "run"
-    flags = ["--num_seeds=1", "--memory_limit=0.2", "--devices=1", "--epochs=2"]
+    flags = ["--memory_limit=0.2", "--devices=1", "--epochs=2"]
     planned = SweepProcess(path, "--dry_run", *flags)
     assert planned.wait() == 0, planned.text
     plan = planned.text.splitlines()
@@ -89,4 +89,4 @@ def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     trained = SweepProcess(path, *flags)
     assert trained.wait() == 0, trained.text
     assert [line for line in trained.text.splitlines() if "MiB" in line] == plan
-    assert len(results.read_rows(path / results.KEPT)) == 2
+    assert len(results.read_rows(path / results.KEPT)) == 6
