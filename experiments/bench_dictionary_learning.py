@@ -20,14 +20,11 @@ from absl import flags
 from sklearn.decomposition import DictionaryLearning, MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 
+import lvm_jax
 from experiments import benchmark, cli
-from lvm_jax import devices
-from lvm_jax.data import sparse_coding as data
-from lvm_jax.learners.alternating_minimization import alternating_minimization
-from lvm_jax.models import sparse_coding
-from lvm_jax.models.sparse_coding import SparseCoding
-from lvm_jax.plan import SweepConfig
-from lvm_jax.sweep import Sweep
+from lvm_jax import sparse_coding
+from lvm_jax.sparse_coding import SparseCoding
+from lvm_jax.sweep import devices
 from lvm_jax.types import Dataset
 
 _LEVELS = cli.define_levels([24, 48])
@@ -44,7 +41,7 @@ _ALPHA = flags.DEFINE_float(
 def _num_recovered(dataset: Dataset, columns: np.ndarray) -> int:
     """True columns that are matched by columns [K, D] of any length."""
     params = SparseCoding(sparse_coding.normalise(columns.astype(np.float32)))
-    recovery = sparse_coding.recover(dataset.truth, params, np.ones(len(columns)))
+    recovery = sparse_coding.recover(dataset.truth, params)
     return int(recovery.num_recovered)
 
 
@@ -71,19 +68,15 @@ def _mini_batch(level: int, **settings) -> MiniBatchDictionaryLearning:
 
 
 def _ours(
-    level: int, dataset: Dataset, train: np.ndarray, used: list[jax.Device]
+    level: int, dataset: Dataset, used: list[jax.Device]
 ) -> Iterator[tuple[int, float]]:
-    held_out = np.asarray(dataset.samples)[: -benchmark.NUM_TRAIN]
-    sweep = Sweep(
-        alternating_minimization(data.NUM_OBSERVED),
-        lambda params, live: sparse_coding.recover(
-            dataset.truth, params, sparse_coding.usage(params, held_out), live
-        ),
-        SweepConfig((level,), tuple(range(_NUM_SEEDS.value)), epochs_per_call=100),
-        train=train,
-        held_out=held_out,
-        devices=used,
+    plan = lvm_jax.Plan(
+        levels=(level,),
+        seeds=range(_NUM_SEEDS.value),
+        settings={"study": sparse_coding.AlternatingMinimizationHyperparams()},
+        epochs_per_call=100,
     )
+    sweep = lvm_jax.Sweep(sparse_coding.task(dataset), plan, devices=used)
     sweep.memory()  # Compiles it.
     start = time.perf_counter()
     for chunk in sweep.train(sweep.init(), 0, _EPOCHS.value):
@@ -97,13 +90,13 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     benchmark.use_cores(1)
     used = devices.configure(1)
-    dataset = data.make(jax.random.key(0), 10.0)
+    dataset = sparse_coding.make(lvm_jax.key(0), 10.0)
     train = np.asarray(dataset.samples)[-benchmark.NUM_TRAIN :]
     print("method                            columns  recovered of 24  seconds a run")
     for level in map(int, _LEVELS.value):
         methods = {
             f"alternating minimization, {_EPOCHS.value}": lambda level=level: _ours(
-                level, dataset, train, used
+                level, dataset, used
             ),
             f"DictionaryLearning, {_ITERATIONS.value}": lambda level=level: (
                 _scikit_learn(DictionaryLearning, level, dataset, train)

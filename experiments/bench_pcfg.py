@@ -17,9 +17,8 @@ import numpy as np
 from absl import flags
 
 from experiments import benchmark, cli
-from lvm_jax import devices
-from lvm_jax.learners.neural_pcfg import neural_pcfg
-from lvm_jax.models.neural_pcfg import DIMENSION
+from lvm_jax.pcfg import DIMENSION, maximum_likelihood
+from lvm_jax.sweep import devices
 
 _CASES = flags.DEFINE_list(
     "cases",
@@ -57,9 +56,9 @@ def flop_of_networks(num: int, vocabulary: int) -> int:
 
 
 def _measure(num: int, length: int, batch_size: int) -> dict[str, float]:
-    learner = neural_pcfg(_VOCABULARY.value)
+    learner = maximum_likelihood(_VOCABULARY.value)
     live = (jnp.ones(num), jnp.ones(num))
-    state = jax.jit(learner.init)(jax.random.key(0), live)
+    state = jax.jit(learner.init)(jax.random.key(0), live, None)
     rng = np.random.default_rng(0)
     words = rng.integers(0, _VOCABULARY.value, (_STEPS, batch_size, length))
     batches = jnp.asarray(words, jnp.int32)

@@ -9,14 +9,9 @@ core like ours. About two minutes.
 
 import functools
 
-import jax
-import numpy as np
-
+import lvm_jax
 from experiments import benchmark, cli
-from lvm_jax.data import sparse_coding as data
-from lvm_jax.learners.alternating_minimization import alternating_minimization
-from lvm_jax.models import sparse_coding
-from lvm_jax.sweep import Sweep
+from lvm_jax import sparse_coding
 
 _LEVELS = cli.define_levels([24, 48, 96])
 
@@ -28,29 +23,16 @@ def flop_per_epoch(level: int, batch_size: int) -> float:
     Cholesky factor and that factor's inverse; per sample three products of D x K,
     the projection, the decoding and the gradient, and four triangles of S x S.
     """
-    side = min(level, data.NUM_OBSERVED)
-    per_step = level * data.NUM_OBSERVED * side + 2 * side**3 / 3
-    per_sample = 2 * (3 * level * data.NUM_OBSERVED + 2 * side**2)
+    side = min(level, sparse_coding.NUM_OBSERVED)
+    per_step = level * sparse_coding.NUM_OBSERVED * side + 2 * side**3 / 3
+    per_sample = 2 * (3 * level * sparse_coding.NUM_OBSERVED + 2 * side**2)
     return (benchmark.NUM_TRAIN // batch_size) * (per_step + batch_size * per_sample)
 
 
-def _make_sweep(levels, used) -> Sweep:
-    dataset = data.make(jax.random.key(0), 10.0)
-    samples = np.asarray(dataset.samples)
-    held_out, train = np.split(samples, [-benchmark.NUM_TRAIN])
-
-    def recover(params, live):
-        usage = sparse_coding.usage(params, held_out)
-        return sparse_coding.recover(dataset.truth, params, usage, live)
-
-    return Sweep(
-        alternating_minimization(data.NUM_OBSERVED),
-        recover,
-        benchmark.config(levels),
-        train=train,
-        held_out=held_out,
-        devices=used,
-    )
+def _make_sweep(levels, devices) -> lvm_jax.Sweep:
+    task = sparse_coding.task(sparse_coding.make(lvm_jax.key(0), 10.0))
+    study = sparse_coding.AlternatingMinimizationHyperparams()
+    return lvm_jax.Sweep(task, benchmark.plan(levels, study), devices=devices)
 
 
 def main() -> None:

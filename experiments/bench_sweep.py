@@ -10,15 +10,12 @@ one, and what a mixed sweep costs over its levels swept alone. About four minute
 
 import functools
 
-import jax
-import numpy as np
 from absl import flags
 
+import lvm_jax
 from experiments import benchmark, cli
-from lvm_jax.data import noisy_or as data
-from lvm_jax.learners.nvil import HIDDEN, NvilConfig, nvil, pack
-from lvm_jax.models import noisy_or
-from lvm_jax.sweep import Sweep
+from lvm_jax import noisy_or
+from lvm_jax.noisy_or.nvil import HIDDEN
 
 _LEVELS = cli.define_levels([8, 16, 32, 64, 128])
 _CRITIC = flags.DEFINE_bool("critic", True, "Whether the learner has its critic.")
@@ -37,18 +34,11 @@ def flop_per_epoch(level: int, batch_size: int, use_critic: bool) -> int:
     return per_sample * (benchmark.NUM_TRAIN // batch_size) * batch_size
 
 
-def _make_sweep(levels, used) -> Sweep:
-    dataset = data.make("IMG", jax.random.key(0))
-    samples = np.asarray(dataset.samples)
-    held_out, train = np.split(samples, [-benchmark.NUM_TRAIN])
-    return Sweep(
-        nvil(train.mean(0), NvilConfig(use_critic=_CRITIC.value)),
-        lambda params, live: noisy_or.recover(dataset.truth, params.model, live),
-        benchmark.config(levels),
-        train=pack(train),
-        held_out=pack(held_out),
-        devices=used,
-    )
+def _make_sweep(levels, devices) -> lvm_jax.Sweep:
+    learner = functools.partial(noisy_or.nvil, use_critic=_CRITIC.value)
+    task = noisy_or.task(noisy_or.make("IMG", lvm_jax.key(0)), learner)
+    plan = benchmark.plan(levels, noisy_or.NvilHyperparams())
+    return lvm_jax.Sweep(task, plan, devices=devices)
 
 
 def main() -> None:

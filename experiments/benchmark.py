@@ -17,10 +17,8 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from lvm_jax import devices
-from lvm_jax.plan import CPU_BLOCK, SweepConfig
-from lvm_jax.sweep import Sweep
-from lvm_jax.types import Level
+from lvm_jax.sweep import Plan, Sweep, devices
+from lvm_jax.types import Hyperparams, Level
 
 _NUM_RUNS = flags.DEFINE_integer("num_runs", 32, "Runs of each level.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer(
@@ -44,14 +42,14 @@ _REPEATS = 5
 NUM_TRAIN = 9000
 
 
-def config(levels: tuple[Level, ...]) -> SweepConfig:
-    """The sweep of levels that the flags ask for."""
-    return SweepConfig(
+def plan(levels: tuple[Level, ...], hyperparams: Hyperparams) -> Plan:
+    """The plan of levels at one setting that the flags ask for."""
+    return Plan(
         levels=levels,
-        seeds=tuple(range(_NUM_RUNS.value)),
+        seeds=range(_NUM_RUNS.value),
+        settings={"study": hyperparams},
         batch_size=BATCH_SIZE.value,
         epochs_per_call=_EPOCHS.value,
-        block=CPU_BLOCK,
     )
 
 
@@ -188,7 +186,7 @@ def report(
 
     Args:
       levels: numbers of latents.
-      make_sweep: (levels, devices) -> Sweep of `config(levels)`.
+      make_sweep: (levels, devices) -> Sweep of a `plan`.
       flop_per_epoch: the floating-point operations that an epoch of a run needs in
         its matrix products, by level.
     """

@@ -1,15 +1,30 @@
-"""The command line of every binary: one line for an error, and `--levels`."""
+"""What binaries share: flags to data, plan and devices; one line for an error."""
 
+import contextlib
+import itertools
 import math
 import os
+import pathlib
+import re
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 
+import lvm_jax
+from lvm_jax import report as reports
+from lvm_jax.files import table
+from lvm_jax.sweep import devices
+from lvm_jax.training import Interruption, WorkdirError, describe, workdir
+from lvm_jax.training.identity import plan_as_json
+from lvm_jax.types import Dataset, Hyperparams, Level, Task
+
 _EXIT_USAGE = 2
+_EXIT_STOPPED = 143  # of a process whose job was told to stop by another
 
 
 def define_levels(default: Sequence[int]) -> flags.FlagHolder:
@@ -31,6 +46,424 @@ def define_levels(default: Sequence[int]) -> flags.FlagHolder:
     return holder
 
 
+class Drawn:
+    """The flags of samples that are drawn."""
+
+    def __init__(self, num_samples: int, held_out: int | None = None):
+        """Defines the flags.
+
+        Args:
+          num_samples: default of the flag of that name.
+          held_out: likewise.
+        """
+        self._data_seed = flags.DEFINE_integer(
+            "data_seed",
+            0,
+            "Seed of what is drawn: samples, and truths or a held-out part.",
+            lower_bound=0,
+        )
+        self._num_samples = flags.DEFINE_integer(
+            "num_samples",
+            num_samples,
+            "Samples to draw, held-out ones included.",
+            lower_bound=3,
+        )
+        self._held_out = flags.DEFINE_integer(
+            "held_out",
+            held_out,
+            "Samples that are held out of training, of drawn ones the first: if not "
+            "given 1000 as in the paper, or a tenth of fewer than 10 000.",
+            lower_bound=1,
+        )
+
+    @property
+    def seed(self) -> int:
+        """`--data_seed`."""
+        return self._data_seed.value
+
+    @property
+    def num_samples(self) -> int:
+        """`--num_samples`."""
+        return self._num_samples.value
+
+    @property
+    def key(self) -> jax.Array:
+        """The random key of `--data_seed`."""
+        return lvm_jax.key(self.seed)
+
+    @property
+    def split(self) -> dict[str, int | None]:
+        """Which samples are held out, as arguments of a family's `task`."""
+        return {"num_held_out": self._held_out.value, "split_seed": self.seed}
+
+
+class Data(Drawn):
+    """The flags that choose what is learned from, drawn or read."""
+
+    def __init__(self, dataset: str | None, description: str):
+        """Defines the flags.
+
+        Args:
+          dataset: default of `--dataset`.
+          description: what `--dataset` may be.
+        """
+        super().__init__(num_samples=10_000)
+        self._dataset = flags.DEFINE_string("dataset", dataset, description)
+        self._data_dir = flags.DEFINE_string(
+            "data_dir", None, "The study's published release, to read data sets from."
+        )
+        self._samples = flags.DEFINE_string(
+            "samples",
+            None,
+            "Own samples, one in each row: .csv, .txt, .npy or .npz. A random part of "
+            "them, by --data_seed, is held out.",
+        )
+        self._truth = flags.DEFINE_string(
+            "truth", None, "The true model of --samples, if it is known."
+        )
+
+    @property
+    def dataset(self) -> str | None:
+        """`--dataset`."""
+        return self._dataset.value
+
+    @property
+    def data_dir(self) -> str | None:
+        """`--data_dir`."""
+        return self._data_dir.value
+
+    def own(self, read_truth: Callable[[str], Any]) -> Dataset | None:
+        """The data set of `--samples` and `--truth`; None if they are not given.
+
+        Raises:
+          ValueError: if a file is malformed, or the flags do not go together.
+          OSError: if a file cannot be read.
+        """
+        if self._samples.value is None:
+            if self._truth.value is not None:
+                raise ValueError("expected --samples with --truth, got none")
+            return None
+        for name in ("dataset", "data_dir", "num_samples"):
+            if flags.FLAGS[name].present:
+                raise ValueError(f"expected --samples or --{name}, got both")
+        path = pathlib.Path(self._samples.value)
+        truth = self._truth.value and read_truth(self._truth.value)
+        return Dataset(path.stem, lvm_jax.read_samples(path), truth)
+
+
+class Sweep:
+    """The flags of a sweep: what is trained, where, and on what."""
+
+    def __init__(
+        self,
+        hyperparams: type,
+        *,
+        levels: Sequence[int],
+        epochs: int = 100,
+        batch_size: int = 20,
+        block: int | None = None,
+        epochs_per_call: int = 5,
+        checkpoint_every: int = 50,
+    ):
+        """Defines the flags.
+
+        Args:
+          hyperparams: NamedTuple of the learner's, a flag for each of its fields.
+          levels: default of the flag of that name, and so the others.
+          epochs: likewise.
+          batch_size: likewise.
+          block: likewise.
+          epochs_per_call: likewise.
+          checkpoint_every: likewise.
+        """
+        self._hyperparams = hyperparams
+        self._levels = define_levels(levels)
+        self._fields = _define_fields(hyperparams)
+        whole = {
+            "seed": (0, 0, "Seed of the first run; the others count on from it."),
+            "num_seeds": (16, 1, "Runs of each level, each with a seed of its own."),
+            "epochs": (epochs, 1, "Passes over the training samples."),
+            "batch_size": (batch_size, 1, "Samples of one step."),
+            "records_per_epoch": (1, 1, "Evaluations of an epoch, at equal distances."),
+            "epochs_per_call": (
+                epochs_per_call,
+                1,
+                "Epochs of one compiled call: how often progress is shown. Results do "
+                "not depend on it.",
+            ),
+            "checkpoint_every": (
+                checkpoint_every,
+                1,
+                "Epochs between two checkpoints, rounded up to whole compiled calls.",
+            ),
+            "devices": (
+                0,
+                0,
+                "Devices of this process to spread the runs over: 0 for every "
+                "accelerator, or for as many host devices as there are cores.",
+            ),
+            "block": (
+                block,
+                1,
+                "Runs that a device computes at once; four on a CPU and all on an "
+                "accelerator if not given. A run's numbers are the same bit for bit "
+                "whatever else is trained; another size changes them by rounding.",
+            ),
+            "num_processes": (
+                None,
+                1,
+                "Processes of the job; $JAX_NUM_PROCESSES if not given.",
+            ),
+            "process_id": (
+                None,
+                0,
+                "This process, from 0; $JAX_PROCESS_ID if not given.",
+            ),
+        }
+        self._whole = {
+            name: flags.DEFINE_integer(name, default, text, lower_bound=least)
+            for name, (default, least, text) in whole.items()
+        }
+        self._workdir = flags.DEFINE_string(
+            "workdir",
+            None,
+            "Directory for results and figures. One that is there is gone on with: an "
+            "interrupted sweep is resumed, and more seeds, levels, settings or epochs "
+            "are added.",
+            required=True,
+        )
+        self._overwrite = flags.DEFINE_bool(
+            "overwrite", False, "Remove the results in --workdir and start anew."
+        )
+        self._memory_limit = flags.DEFINE_float(
+            "memory_limit",
+            None,
+            "MiB that a sweep may use on each device: a larger one is trained in "
+            "waves. By default what an accelerator has, and no limit on a CPU.",
+            lower_bound=0.0,
+        )
+        self._dry_run = flags.DEFINE_bool(
+            "dry_run",
+            False,
+            "Print the plan (settings, runs, groups, waves, bytes, padding) and stop.",
+        )
+        self._coordinator = flags.DEFINE_string(
+            "coordinator",
+            None,
+            "HOST:PORT of the first process, to run as one of several; "
+            "$JAX_COORDINATOR_ADDRESS if not given.",
+        )
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """`--workdir`."""
+        return pathlib.Path(self._workdir.value)
+
+    @property
+    def overwrite(self) -> bool:
+        """`--overwrite`."""
+        return self._overwrite.value
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """`--levels`."""
+        return tuple(map(int, self._levels.value))
+
+    @property
+    def batch_size(self) -> int:
+        """`--batch_size`."""
+        return self._whole["batch_size"].value
+
+    def start(self) -> None:
+        """Joins the job that flags or environment name, and chooses devices.
+
+        Comes before anything that uses JAX.
+
+        Raises:
+          ValueError: if there are fewer devices than asked for.
+        """
+        # Before the threads of XLA, which then do not see the signals either.
+        self._interruption = Interruption()
+        devices.join(
+            self._coordinator.value,
+            self._whole["num_processes"].value,
+            self._whole["process_id"].value,
+        )
+        self._devices = devices.configure(self._whole["devices"].value)
+
+    def plan(
+        self,
+        base: Mapping[Level, Hyperparams] | None = None,
+        *,
+        name: str = "study",
+        levels: Sequence[Level] | None = None,
+        **more: Any,
+    ) -> lvm_jax.Plan:
+        """The plan of the flags: a setting for each combination of hyperparameters.
+
+        Args:
+          base: hyperparameters for each level, of which those that are given as flags
+            take the place; the learner's defaults if None.
+          name: of the setting where no flag is given; "default" without a base.
+          levels: instead of the flag's.
+          **more: further fields of Plan.
+
+        Raises:
+          ValueError: if a flag is out of range.
+        """
+        levels = self.levels if levels is None else levels
+        if base is None:
+            base, name = {level: self._hyperparams() for level in levels}, "default"
+        given = {
+            name: holder.value
+            for name, holder in self._fields.items()
+            if holder.value is not None
+        }
+        settings = {}
+        for values in itertools.product(*given.values()):
+            changes = dict(zip(given, map(float, values), strict=True))
+            text = " ".join(f"{key}={value}" for key, value in changes.items())
+            settings[text or name] = {
+                level: base[level]._replace(**changes) for level in levels
+            }
+        first = self._whole["seed"].value
+        whole = {name: holder.value for name, holder in self._whole.items()}
+        fields = {
+            name: whole[name]
+            for name in ("batch_size", "records_per_epoch", "epochs_per_call", "block")
+        }
+        return lvm_jax.Plan(
+            levels=levels,
+            seeds=range(first, first + whole["num_seeds"]),
+            settings=settings,
+            **{**fields, **more},
+        )
+
+    def train(self, task: Task, plan: lvm_jax.Plan) -> tuple[lvm_jax.Results, Task]:
+        """Trains what `--workdir` does not hold yet.
+
+        The process ends here after a dry run or a signal, and if it is not the first
+        one of a job.
+
+        Returns:
+          The results, and the task with the data that the workdir began with.
+
+        Raises:
+          ValueError: if the workdir or a flag does not fit.
+          OSError: if the workdir cannot be written.
+        """
+        limit = self._memory_limit.value
+        where = {
+            "workdir": self.workdir,
+            "memory_limit": None if limit is None else limit * 2**20,
+            "devices": self._devices,
+            "overwrite": self.overwrite,
+        }
+        if self._dry_run.value:
+            print(describe(task, plan, **where))
+            sys.exit(0)
+        try:
+            results = lvm_jax.train(
+                task,
+                plan,
+                self._whole["epochs"].value,
+                checkpoint_every=self._whole["checkpoint_every"].value,
+                stop=self._interruption,
+                **where,
+            )
+        except lvm_jax.Stopped:
+            sys.exit(self._interruption.status or _EXIT_STOPPED)
+        if not devices.is_first_process():
+            sys.exit(0)
+        about = {"flags": _given_flags(), "plan": plan_as_json(plan)}
+        workdir.write_json(self.workdir / workdir.FLAGS, about)
+        return results, workdir.read_task(self.workdir, task)
+
+    def report(
+        self,
+        results: lvm_jax.Results,
+        headers: Mapping[str, str],
+        *,
+        measures: Mapping[str, np.ndarray] | None = None,
+        truth: Mapping[str, float | None] | None = None,
+        figures: Mapping[str, Callable[[], Any]] | None = None,
+        digits: int = 2,
+    ) -> None:
+        """Prints the table, and writes it and the figures.
+
+        Args:
+          results: of `train`.
+          headers: label of each measure, by column.
+          measures: [level, setting, seed] each, further columns.
+          truth: measures of the true model by column, None where they are not known.
+          figures: further ones by file name, each made when it is called.
+          digits: decimals of the measures.
+        """
+        measures = measures or {}
+        known = {
+            column: value
+            for column, value in (truth or {}).items()
+            if value is not None
+        }
+        table.write_rows(self.workdir / workdir.KEPT, results.kept_rows(**measures))
+        folder = self.workdir / workdir.FIGURES
+        text = reports.write(
+            results,
+            folder,
+            measures=measures,
+            headers=headers,
+            truth=known,
+            digits=digits,
+        )
+        print(text)
+        for column, value in known.items():
+            label, _, unit = headers[column].partition(", ")
+            print(f"{label} of the truth: {value:.{digits}f} {unit}".rstrip())
+        for name, make in (figures or {}).items():
+            reports.save(make(), folder / name)
+        print(f"tables, parameters and figures are in {self.workdir}")
+
+
+def _define_fields(hyperparams: type) -> dict[str, flags.FlagHolder]:
+    """A flag for each hyperparameter, its help from the record's docstring."""
+    holders = {}
+    for name in hyperparams._fields:
+        text = re.search(
+            rf"^ +{name}: (.*?)(?=\n\S|\n +\w+: |\Z)",
+            hyperparams.__doc__,
+            re.DOTALL | re.MULTILINE,
+        )
+        help_text = " ".join(text.group(1).split())
+        holders[name] = flags.DEFINE_list(
+            name,
+            None,
+            f"{help_text[0].upper()}{help_text[1:]} Several, separated by commas, are "
+            "trained side by side; as in the study if not given.",
+        )
+        flags.register_validator(
+            name,
+            lambda values: values is None or (values and all(map(_is_rate, values))),
+            message="expected finite numbers of at least 0, separated by commas",
+        )
+    return holders
+
+
+def _is_rate(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return math.isfinite(float(text)) and float(text) >= 0
+    return False
+
+
+def _given_flags() -> dict[str, Any]:
+    """All flags of the binary."""
+    return {
+        flag.name: flag.value
+        for module, own in flags.FLAGS.flags_by_module_dict().items()
+        for flag in own
+        if module == sys.argv[0] or module.startswith("experiments.")
+    }
+
+
 def run(main: Callable[[], Any]) -> None:
     """Runs a binary. A bad flag or bad input ends it with one line and status 2."""
 
@@ -49,8 +482,11 @@ def run(main: Callable[[], Any]) -> None:
     def guarded(argv):
         del argv  # Unused.
         logging.set_verbosity(logging.WARNING)
+        warnings.showwarning = _show_warning
         try:
             main()
+        except WorkdirError as error:
+            _fail(f"{error}; --overwrite starts anew")
         except (ValueError, OSError) as error:
             _fail(error)
         except jax.errors.JaxRuntimeError as error:
@@ -63,6 +499,10 @@ def run(main: Callable[[], Any]) -> None:
             )
 
     app.run(guarded, flags_parser=parse)
+
+
+def _show_warning(message, *_):
+    print("warning:", " ".join(str(message).split()), file=sys.stderr, flush=True)
 
 
 def _fail(message: object) -> None:

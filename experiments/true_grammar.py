@@ -1,22 +1,17 @@
 """The grammar that sentences are drawn from, and the flags that choose it."""
 
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 
-from lvm_jax.data import pcfg as data
-from lvm_jax.data.pcfg import Corpus
-from lvm_jax.learners.neural_pcfg import neural_pcfg
-from lvm_jax.models import neural_pcfg as model
-from lvm_jax.models import pcfg
-from lvm_jax.models.pcfg import Live, Pcfg
-from lvm_jax.plan import SweepConfig
-from lvm_jax.sweep import Sweep
-from lvm_jax.types import Buckets, Recovery
+import lvm_jax
+from lvm_jax import numerics, pcfg
+from lvm_jax.files import release
+from lvm_jax.training import Progress
 
 _GRAMMAR = flags.DEFINE_string(
     "grammar",
@@ -55,21 +50,23 @@ _BATCH = 4  # of a corpus, as in the study
 
 
 class Truth(NamedTuple):
-    """The true grammar with its name and vocabulary."""
+    """The true grammar with its name and vocabulary, and what it was made from."""
 
     name: str
-    grammar: Pcfg
+    grammar: pcfg.Pcfg
     words: tuple[str, ...]
+    recipe: Mapping[str, Any]
 
 
-def _nothing_to_recover(params: Any, live: Any) -> Recovery:
-    del params, live  # Unused.
-    return Recovery(*[jnp.int32(0)] * 7, measures={})
+def _show(progress: Progress) -> None:
+    for moment in progress.moments:
+        print(
+            f"true grammar, epoch {progress.epoch}: NLL per word of some sentences "
+            f"{moment.held_out:.4f}"
+        )
 
 
-def _learn(
-    corpus: Corpus, devices: Sequence[jax.Device], seed: int, num_buckets: int
-) -> Truth:
+def _learn(corpus: pcfg.Corpus, seed: int, num_buckets: int) -> Truth:
     """Learns a grammar from the corpus, the model of the last epoch."""
     path = pathlib.Path(_CORPUS.value)
     lengths = pcfg.num_words(corpus.sentences)
@@ -78,34 +75,40 @@ def _learn(
         f"{len(corpus.words)} different ones, {(corpus.sentences == 0).sum()} unknown; "
         f"skipped {corpus.num_one_word} of one word, {corpus.num_outside} for length"
     )
-    bounds = data.bucket_lengths(lengths, num_buckets, _BATCH)
-    buckets = data.to_buckets(corpus.sentences, bounds)
+    bounds = pcfg.bucket_lengths(lengths, num_buckets, _BATCH)
+    buckets = pcfg.to_buckets(corpus.sentences, bounds)
     level = (_TRUE_SYMBOLS.value, _TRUE_SYMBOLS.value)
-    sweep = Sweep(
-        neural_pcfg(len(corpus.words)),
-        _nothing_to_recover,
-        SweepConfig(
-            levels=(level,),
-            seeds=(seed,),
-            batch_size=_BATCH,
-            epochs_per_call=1,
-            snapshot_every=1,
-        ),
-        train=Buckets(buckets),
+    task = lvm_jax.Task(
+        name=path.stem,
+        learner=functools.partial(pcfg.maximum_likelihood, len(corpus.words)),
+        train=lvm_jax.Buckets(buckets),
         held_out=tuple(bucket[:_BATCH] for bucket in buckets),
-        devices=devices,
     )
-    for chunk in sweep.train(sweep.init(), 0, _TRUE_EPOCHS.value):
-        nll = chunk.records[0].train["nll"][0, -1]
-        print(f"true grammar, epoch {chunk.epoch}: NLL per word {nll:.4f}")
-    run = jax.tree.map(lambda leaf: leaf[0], chunk.runs[0])
-    return Truth(
-        path.stem, model.grammar(run.state.params, Live(*run.live)), corpus.words
+    plan = lvm_jax.Plan(
+        levels=(level,),
+        seeds=(seed,),
+        settings={"study": pcfg.MaximumLikelihoodHyperparams()},
+        batch_size=_BATCH,
+        epochs_per_call=1,
+        snapshot_every=_TRUE_EPOCHS.value,
+        block=1,
     )
+    devices = jax.local_devices()[:1]
+    results = lvm_jax.train(
+        task, plan, _TRUE_EPOCHS.value, devices=devices, progress=_show
+    )
+    recipe = {
+        "corpus": release.digest([path]),
+        "seed": seed,
+        "epochs": _TRUE_EPOCHS.value,
+        "symbols": _TRUE_SYMBOLS.value,
+        "words": corpus.words,
+    }
+    grammar = pcfg.grammar_of(*results.kept_model(level))
+    return Truth(path.stem, grammar, corpus.words, recipe)
 
 
 def load(
-    devices: Sequence[jax.Device],
     *,
     seed: int,
     min_words: int,
@@ -115,7 +118,6 @@ def load(
     """The grammar that the flags ask for: read, learned from a corpus, or random.
 
     Args:
-      devices: to learn on.
       seed: of a random or learned grammar.
       min_words: of the corpus' sentences; shorter ones are skipped.
       max_words: of the corpus' sentences; longer ones are skipped.
@@ -138,35 +140,42 @@ def load(
                 f"{jax.process_count()}: learn the grammar with --truth_only and give "
                 "it as --grammar"
             )
-        corpus = data.read_corpus(
+        corpus = pcfg.read_corpus(
             _CORPUS.value,
             vocabulary=_VOCABULARY.value,
             min_words=min_words,
             max_words=max_words,
         )
-        return _learn(corpus, devices, seed, num_buckets)
+        return _learn(corpus, seed, num_buckets)
     if _GRAMMAR.value == "random":
         return _draw(seed)
     path = pathlib.Path(_GRAMMAR.value)
     if _GRAMMAR.value == "english":
-        path = data.ENGLISH
+        path = pcfg.ENGLISH
     elif not path.is_file():
         raise ValueError(f"expected english, random or a file as grammar, got {path}")
-    return Truth(path.stem, *data.read_grammar(path))
+    grammar, words = pcfg.read_grammar(path)
+    return Truth(path.stem, grammar, words, {"grammar": release.digest([path])})
 
 
 def _draw(seed: int) -> Truth:
     """Draws a random grammar."""
     is_given = flags.FLAGS["vocabulary"].present
     num_words = _VOCABULARY.value if is_given else _RANDOM_VOCABULARY
-    grammar = data.random_grammar(
-        jax.random.key(seed),
+    shape = {"sharpness": _SHARPNESS.value, "radius": _RADIUS.value}
+    grammar = pcfg.random_grammar(
+        numerics.key(seed),
         _TRUE_SYMBOLS.value,
         _TRUE_SYMBOLS.value,
         num_words,
-        sharpness=_SHARPNESS.value,
-        radius=_RADIUS.value,
+        **shape,
     )
     words = tuple(f"w{index}" for index in range(num_words))
     name = f"random grammar {seed}, sharpness {_SHARPNESS.value:g}"
-    return Truth(name, grammar, words)
+    recipe = {
+        "random": seed,
+        "symbols": _TRUE_SYMBOLS.value,
+        "vocabulary": num_words,
+        **shape,
+    }
+    return Truth(name, grammar, words, recipe)

@@ -1,1 +1,41 @@
-"""Overparameterized latent-variable models: what is recovered?"""
+"""Overparameterized latent-variable models: what is recovered?
+
+A data set makes a `Task`, a `Plan` says which levels, settings and seeds are trained,
+`train` trains them, and its `Results` are arrays. The families `noisy_or`,
+`sparse_coding` and `pcfg` hold models, data and learners; `report` makes tables and
+figures, and is imported by name, for it brings matplotlib.
+"""
+
+from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax.files.samples import read_samples
+from lvm_jax.numerics import key
+from lvm_jax.sweep.engine import Sweep
+from lvm_jax.sweep.plan import Plan
+from lvm_jax.training.interruption import Interruption
+from lvm_jax.training.measures import agreement, measure
+from lvm_jax.training.results import Results, load
+from lvm_jax.training.train import Stopped, train
+from lvm_jax.types import Buckets, Dataset, Info, Learner, Recovery, Task
+
+__all__ = [
+    "Buckets",
+    "Dataset",
+    "Info",
+    "Interruption",
+    "Learner",
+    "Plan",
+    "Recovery",
+    "Results",
+    "Stopped",
+    "Sweep",
+    "Task",
+    "agreement",
+    "key",
+    "load",
+    "measure",
+    "noisy_or",
+    "pcfg",
+    "read_samples",
+    "sparse_coding",
+    "train",
+]

@@ -1,14 +1,69 @@
-"""Elementary functions that are safe in float32, and a sort-free shuffle."""
+"""Numbers: functions safe in float32, keys, shuffles, bits, JAX's settings."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # exp(-69.07755), the least probability whose reciprocal may still be summed over
 # a batch in float32.
 _LEAST_PROBABILITY = 1e-30
+
+_WORD = 32  # bits in a word of packed data
+_HELD_OUT = 1000  # samples, as in the study
+
+_IMPLEMENTATION = "threefry2x32"  # of random keys
+_SEEDS = 1 << 32
+
+PRECISIONS = ("float32", "float64")
+
+
+@contextlib.contextmanager
+def settings(precision: str = "float32") -> Iterator[None]:
+    """JAX's settings that numbers depend on, whatever a user has made of them.
+
+    Matrix products in full precision on every platform, random streams of Threefry as
+    JAX draws them when they may be partitioned, standard promotion of types; for this
+    thread, as a context or as a decorator, and then as they were before.
+
+    Args:
+      precision: "float32" or "float64", the type of numbers that have none.
+
+    Yields:
+      None.
+    """
+    with (
+        jax.enable_x64(precision == "float64"),
+        jax.default_prng_impl(_IMPLEMENTATION),
+        jax.threefry_partitionable(True),
+        jax.default_matmul_precision("highest"),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.softmax_custom_jvp(True),
+    ):
+        yield
+
+
+def key(seed: int) -> chex.PRNGKey:
+    """The random key of a seed, the same whatever JAX's settings are.
+
+    Raises:
+      ValueError: if the seed is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"expected a seed from 0 to {_SEEDS - 1}, got {seed}")
+    return jax.random.wrap_key_data(
+        np.array([0, seed], np.uint32), impl=_IMPLEMENTATION
+    )
+
+
+def key_from_data(data: chex.Array) -> chex.PRNGKey:
+    """The random keys [...] whose numbers are [..., 2]."""
+    return jax.random.wrap_key_data(data, impl=_IMPLEMENTATION)
 
 
 @jax.custom_jvp
@@ -127,3 +182,66 @@ def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
         encrypt(jnp.arange(size, dtype=jnp.uint32)),
     )
     return index.astype(jnp.int32)
+
+
+def pack_bits(bits: chex.Array) -> chex.Array:
+    """Packs [..., D] bool into [..., ceil(D / 32)] words: less to gather.
+
+    Raises:
+      ValueError: if the bits are not of type bool.
+    """
+    if bits.dtype != bool:
+        raise ValueError(f"expected bits of type bool, got {bits.dtype}")
+    spare = [(0, 0)] * (bits.ndim - 1) + [(0, -bits.shape[-1] % _WORD)]
+    bits = jnp.pad(jnp.asarray(bits, jnp.uint32), spare)
+    bits = bits.reshape(*bits.shape[:-1], -1, _WORD)
+    return (bits << jnp.arange(_WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
+
+
+def unpack_bits(words: chex.Array, size: int) -> chex.Array:
+    """Unpacks [..., ceil(size / 32)] words into [..., size] float zeros and ones.
+
+    Raises:
+      ValueError: if the words are not what `pack_bits` makes of so many bits.
+    """
+    num_words = -(-size // _WORD)
+    if words.dtype != jnp.uint32 or words.shape[-1:] != (num_words,):
+        raise ValueError(
+            f"expected {size} bits packed into {num_words} words of uint32, got "
+            f"{words.dtype} of shape {words.shape}"
+        )
+    bits = (words[..., None] >> jnp.arange(_WORD, dtype=jnp.uint32)) & 1
+    return bits.reshape(*words.shape[:-1], -1)[..., :size].astype(jnp.float32)
+
+
+@settings()
+def split(
+    samples: chex.Array, num_held_out: int | None = None, seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out samples and training samples.
+
+    Args:
+      samples: [N, ...].
+      num_held_out: how many are held out; 1000, or a tenth of fewer than 10 000, if
+        None.
+      seed: of a random choice; the first ones are held out if None.
+
+    Returns:
+      [num_held_out, ...] and [N - num_held_out, ...].
+
+    Raises:
+      ValueError: if nothing would be left to train on, or to hold out.
+    """
+    samples = np.asarray(samples)
+    if num_held_out is None:
+        num_held_out = max(1, min(_HELD_OUT, len(samples) // 10))
+    if num_held_out < 1:
+        raise ValueError(f"expected at least 1 held-out sample, got {num_held_out}")
+    if num_held_out >= len(samples):
+        raise ValueError(
+            f"expected fewer held-out samples than the {len(samples)} there are, got "
+            f"{num_held_out}"
+        )
+    if seed is not None:
+        samples = samples[np.asarray(permutation(key(seed), len(samples)))]
+    return samples[:num_held_out], samples[num_held_out:]

@@ -1,14 +1,17 @@
-"""Match learned latents to true ones, filter them, count what was recovered.
+"""Match learned latents to true ones, filter them, count what was recovered; agreement.
 
 Arrays in, records out; everything works under jit and vmap. A model says what a
 cost, an unused latent and a duplicate are; nothing here knows which model it is.
 """
 
+from typing import Any
+
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
-from lvm_jax.types import Recovery
+from lvm_jax.types import ModelFn, RecoverFn, Recovery
 
 # The cost of a pair that must not match. Finite, since the assignment adds costs.
 FORBIDDEN = 1000.0
@@ -102,3 +105,39 @@ def recover(
         num_recovered_after_filter=(matched_kept >= 0).sum(),
         measures={},
     )
+
+
+def agreement(
+    model: ModelFn, recover: RecoverFn, params: Any, live: Any, held_out: Any
+) -> chex.Array:
+    """The share of each run's surviving latents that every other run has.
+
+    Args:
+      model: of a learner.
+      recover: of a task; a run's survivors take the place of the truth.
+      params: leaves [R, ...].
+      live: masks [R, K], of each kind of latents.
+      held_out: of the task.
+
+    Returns:
+      [R, R]. Of the first run's survivors the share that the second run has; NaN where
+      none survives.
+    """
+
+    def with_others(run):
+        params_of_run, live_of_run = run
+        own = model(params_of_run, live_of_run)
+        survivors = recover(own, own, live_of_run, held_out).kept
+        *others, last = jax.tree.leaves(live_of_run)
+        filtered = jax.tree.unflatten(
+            jax.tree.structure(live_of_run), [*others, survivors.astype(last.dtype)]
+        )
+        truth = model(params_of_run, filtered)
+
+        def with_other(other):
+            found = recover(truth, model(*other), other[1], held_out)
+            return ((found.matched >= 0) & survivors).sum() / survivors.sum()
+
+        return jax.lax.map(with_other, (params, live))
+
+    return jax.lax.map(with_others, (params, live))

@@ -1,32 +1,47 @@
-"""The records that every layer speaks: learners, runs and recovery.
+"""The records that every layer speaks: data, learners, tasks and recovery.
 
 Axis letters: R runs, N examples, B batch, D observed variables, K latents,
-T true latents, E epochs.
+T true latents, E records of a run.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import chex
+import jax
 
 # A level of overparameterization: the number of latents, or a tuple of numbers
 # where a model has latents of several kinds.
 Level = int | tuple[int, ...]
 
+# What a learner is tuned by: a NamedTuple of numbers, each of them traced.
+Hyperparams = Any
+
+
+def level_name(level: Level) -> str:
+    """A level as it stands in tables: 16, or 10x10 for a tuple."""
+    return "x".join(str(size) for size in jax.tree.leaves(level))
+
 
 class Dataset(NamedTuple):
-    """Samples and the model that they were drawn from.
+    """Samples and, if it is known, the model that they were drawn from.
 
     Attributes:
       name: as shown in tables.
       samples: [N, ...].
-      truth: parameters of the true model, whose latents are to be recovered. Of a
-        misspecified data set, the part of them that a learner could recover.
+      truth: parameters of the true model, whose latents are to be recovered; None if
+        nothing is known. Of a misspecified data set, the part of them that a learner
+        could recover.
+      recipe: what samples and truth were made from, as JSON has it, where that says
+        it all; None for data that only their own numbers identify. Samples with a
+        recipe are independent draws: any of them may be held out.
     """
 
     name: str
     samples: chex.Array
-    truth: Any
+    truth: Any = None
+    recipe: Mapping[str, Any] | None = None
 
 
 class Buckets(NamedTuple):
@@ -49,12 +64,74 @@ class Info(NamedTuple):
       objective: []. What learning maximises, in nats or in the learner's own
         units. Runs are snapshotted by its held-out value, and a run whose
         objective is not finite has diverged.
-      metrics: scalars by name. A step's are averaged over the epoch and
+      metrics: scalars by name. A step's are averaged between two records and
         reported as `train_<name>`, an evaluation's as `held_out_<name>`.
     """
 
     objective: chex.Array
     metrics: dict[str, chex.Array]
+
+
+class InitFn(Protocol):
+    """The state before the first step."""
+
+    def __call__(self, key: chex.PRNGKey, live: Any, train: Any) -> Any:
+        """Starts a run.
+
+        Args:
+          key: random key.
+          live: [K] mask of the latents, a tuple of masks where there are several kinds.
+          train: the training data, for starts that depend on them.
+
+        Returns:
+          A state with a field `params`: a tree of arrays whose latent axis, if any,
+          comes first.
+        """
+
+
+class StepFn(Protocol):
+    """One update."""
+
+    def __call__(
+        self, key: chex.PRNGKey, state: Any, live: Any, batch: Any
+    ) -> tuple[Any, Info]:
+        """Learns from a batch.
+
+        Args:
+          key: random key.
+          state: of the step before.
+          live: mask of the latents.
+          batch: tree of arrays [B, ...].
+
+        Returns:
+          The next state, and what the step has measured.
+        """
+
+
+class EvaluateFn(Protocol):
+    """Measures without learning."""
+
+    def __call__(self, key: chex.PRNGKey, state: Any, live: Any, data: Any) -> Info:
+        """Measures a state on data that it does not learn from.
+
+        Args:
+          key: random key.
+          state: of any step.
+          live: mask of the latents.
+          data: tree of arrays [N', ...].
+        """
+
+
+class ModelFn(Protocol):
+    """The generative model alone."""
+
+    def __call__(self, params: Any, live: Any) -> Any:
+        """The model's parameters, in which dead latents are never on.
+
+        Args:
+          params: of a state.
+          live: mask of the latents.
+        """
 
 
 class Learner(NamedTuple):
@@ -65,19 +142,26 @@ class Learner(NamedTuple):
     gradient, count or draw, so that results do not depend on the width.
 
     Attributes:
-      init: (key, live) -> state. The state has a field `params`, the learned
-        parameters: a tree of arrays whose latent axis, if any, comes first.
-      step: (key, state, live, batch) -> (state, Info). One update.
-      evaluate: (key, state, live, data) -> Info. Measures without learning.
+      init: (key, live, train) -> state.
+      step: (key, state, live, batch) -> (state, Info).
+      evaluate: (key, state, live, data) -> Info.
+      model: (params, live) -> parameters of the generative model.
     """
 
-    init: Callable[..., Any]
-    step: Callable[..., tuple[Any, Info]]
-    evaluate: Callable[..., Info]
+    init: InitFn
+    step: StepFn
+    evaluate: EvaluateFn
+    model: ModelFn
+
+
+# Called inside the trace, with traced numbers, as `optax.inject_hyperparams` does.
+MakeLearner = Callable[[Hyperparams], Learner]
 
 
 class Recovery(NamedTuple):
     """Which true latents a learned model has recovered.
+
+    Of a model with latents of several kinds, it speaks of the last kind.
 
     Attributes:
       matched: [T] int. The learned latent that recovers each truth, else -1.
@@ -107,3 +191,64 @@ class Recovery(NamedTuple):
             "num_recovered_after_filter": self.num_recovered_after_filter,
             **self.measures,
         }
+
+
+class RecoverFn(Protocol):
+    """Compares a learned model with a true one, or with another learned one."""
+
+    def __call__(self, truth: Any, model: Any, live: Any, held_out: Any) -> Recovery:
+        """Matches, filters and counts latents.
+
+        Args:
+          truth: of the task, or what `Learner.model` makes of another run.
+          model: what `Learner.model` makes of a run.
+          live: mask of the run's latents.
+          held_out: the task's held-out data.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned from what, and what it is compared with.
+
+    Data and truth are arguments of the compiled program: tasks that differ in their
+    numbers alone share it.
+
+    Attributes:
+      name: as shown in tables.
+      learner: hyperparameters -> Learner. The same function for tasks that are to
+        share a program.
+      train: tree of arrays [N, ...] to learn from, or Buckets of them.
+      held_out: tree of arrays [N', ...] to evaluate on.
+      truth: tree of arrays, the true model; None if nothing is known, and then there
+        are no columns of recovery.
+      recover: how models are compared; None if they cannot be.
+      recipe: what the data were made from, as JSON has it, where that says it all;
+        None if their digest is to identify them.
+      about: what else numbers depend on, as JSON has it.
+    """
+
+    name: str
+    learner: MakeLearner
+    train: Any
+    held_out: Any
+    truth: Any = None
+    recover: RecoverFn | None = None
+    recipe: Mapping[str, Any] | None = None
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        """Checks that the truth can be compared with.
+
+        Raises:
+          ValueError: if there is a truth and nothing to compare it by.
+        """
+        if self.truth is not None and self.recover is None:
+            raise ValueError(
+                f"expected a function `recover` for the truth of {self.name}, got none"
+            )
+
+    @property
+    def has_recovery(self) -> bool:
+        """Whether runs are compared with a truth while they learn."""
+        return self.truth is not None

@@ -5,27 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lvm_jax.data import sparse_coding as data
-from lvm_jax.learners.alternating_minimization import (
-    AlternatingMinimizationConfig,
-    State,
+import lvm_jax
+from lvm_jax import sparse_coding
+from lvm_jax.sparse_coding import (
+    AlternatingMinimizationHyperparams,
+    SparseCoding,
     alternating_minimization,
 )
-from lvm_jax.models.sparse_coding import SparseCoding
-from lvm_jax.plan import SweepConfig
-from lvm_jax.sweep import Sweep
-from lvm_jax.types import Recovery
+from lvm_jax.sparse_coding.alternating_minimization import State
 
 
 def test_steps_are_the_study_s(golden):
     with np.load(golden / "sparse_coding_steps.npz") as file:
         arrays = dict(file)
-    config = AlternatingMinimizationConfig(
-        float(arrays["step_size"]), float(arrays["relu_threshold"])
-    )
-    learner = alternating_minimization(100, config)
+    threshold = float(arrays["relu_threshold"])
+    numbers = AlternatingMinimizationHyperparams(float(arrays["step_size"]), threshold)
+    learner = alternating_minimization(100, numbers)
     with jax.enable_x64(True):
-        state = State(SparseCoding(jnp.asarray(arrays["initial_matrix"].T)))
+        matrix = jnp.asarray(arrays["initial_matrix"].T)
+        state = State(SparseCoding(matrix, jnp.asarray(threshold)))
         live = np.ones(48, np.float32)
         for batch, matrix, error in zip(
             arrays["batches"],
@@ -43,13 +41,14 @@ def test_steps_are_the_study_s(golden):
 
 def _train(num_latents, width, num_steps=10):
     """The initial and the final dictionary, and all Infos, the evaluations last."""
-    samples = data.make(jax.random.key(0), 10.0, num_samples=20 * num_steps).samples
+    dataset = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=20 * num_steps)
+    samples = dataset.samples
     live = (np.arange(width) < num_latents).astype(np.float32)
     learner = alternating_minimization(100)
 
     @jax.jit
     def train():
-        start = learner.init(jax.random.key(1), live)
+        start = learner.init(jax.random.key(1), live, samples)
         end, steps = jax.lax.scan(
             lambda state, batch: learner.step(None, state, live, batch),
             start,
@@ -87,17 +86,19 @@ def test_the_objective_is_minus_the_error_and_rises():
 
 
 def test_a_sweep_trains_in_float64():
-    with jax.enable_x64(True):
-        samples = np.asarray(data.make(jax.random.key(0), 10.0, 5, 90).samples)
-        sweep = Sweep(
-            alternating_minimization(100),
-            lambda params, live: Recovery(*[jnp.int32(0)] * 7, measures={}),
-            SweepConfig((4,), (0, 1), epochs_per_call=3),
-            train=samples[10:],
-            held_out=samples[:10],
-        )
-        (*_, last) = sweep.train(sweep.init(), 0, 4)
-    runs = last[1][0]
+    dataset = sparse_coding.make(lvm_jax.key(0), 10.0, 5, 90, precision="float64")
+    assert dataset.samples.dtype == np.float64
+    plan = lvm_jax.Plan(
+        levels=(4,),
+        seeds=(0, 1),
+        settings={"study": AlternatingMinimizationHyperparams()},
+        epochs_per_call=3,
+        precision="float64",
+    )
+    sweep = lvm_jax.Sweep(sparse_coding.task(dataset), plan)
+    (*_, last) = sweep.train(sweep.init(), 0, 4)
+    runs = last.runs[0]
     assert runs.state.params.dictionary.dtype == np.float64
+    assert runs.hyperparams.step_size.dtype == np.float64
     assert runs.objective.dtype == np.float32
     assert not runs.diverged.any()

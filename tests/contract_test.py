@@ -5,7 +5,7 @@ A learner has one row here: how to make it, its data, and levels that share a gr
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import itertools
 from typing import Any
 
 import jax
@@ -13,15 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lvm_jax import plan
-from lvm_jax.data import noisy_or as noisy_or_data
-from lvm_jax.data import pcfg as pcfg_data
-from lvm_jax.data import sparse_coding as sparse_coding_data
-from lvm_jax.learners import alternating_minimization, neural_pcfg, nvil
-from lvm_jax.models import noisy_or, sparse_coding
-from lvm_jax.plan import SweepConfig
-from lvm_jax.sweep import Sweep
-from lvm_jax.types import Learner, Recovery
+import lvm_jax
+from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax.sweep import Plan, Sweep, plan
+from lvm_jax.sweep.plan import RunName
+from lvm_jax.training.results import choose_kept
+from lvm_jax.types import Learner, Task
 
 _NUM_TRAIN = 500  # 25 steps an epoch
 
@@ -34,68 +31,76 @@ class Case:
     test of its own for padding.
     """
 
-    learner: Learner
-    recover: Callable[..., Any]
-    train: Any
-    held_out: Any
+    task: Task
+    settings: dict[str, Any]
     levels: tuple[Any, ...]
     compiles_for_long: bool = False
 
     @property
-    def batch(self) -> Any:
-        return jax.tree.map(lambda leaf: leaf[:20], self.train)
+    def learner(self) -> Learner:
+        return self.task.learner(self.settings["first"])
 
-    def sweep(self, levels, seeds, num_devices=2, **settings) -> Sweep:
+    @property
+    def batch(self) -> Any:
+        train = self.task.train
+        (train,) = getattr(train, "parts", (train,))
+        return jax.tree.map(lambda leaf: leaf[:20], train)
+
+    def sweep(self, levels, seeds, num_devices=2, settings=None, **fields) -> Sweep:
+        """By default at all settings."""
         return Sweep(
-            self.learner,
-            self.recover,
-            SweepConfig(levels=levels, seeds=seeds, **settings),
-            train=self.train,
-            held_out=self.held_out,
+            self.task,
+            Plan(
+                levels=levels,
+                seeds=seeds,
+                settings=self.settings if settings is None else settings,
+                **fields,
+            ),
             devices=jax.devices()[:num_devices],
         )
 
 
 def _nvil() -> Case:
-    dataset = noisy_or_data.make("IMG", jax.random.key(0), _NUM_TRAIN + 100)
-    held_out, train = dataset.samples[:100], dataset.samples[100:]
+    dataset = noisy_or.make("IMG", lvm_jax.key(0), _NUM_TRAIN + 100)
     return Case(
-        learner=nvil.nvil(train.mean(0)),
-        recover=lambda params, live: noisy_or.recover(
-            dataset.truth, params.model, live
-        ),
-        train=nvil.pack(train),
-        held_out=nvil.pack(held_out),
+        noisy_or.task(dataset, num_held_out=100),
+        {
+            "first": noisy_or.NvilHyperparams(),
+            "second": noisy_or.NvilHyperparams(0.1, 0.02, 1e-3),
+        },
         levels=(17, 18),
     )
 
 
 def _alternating_minimization() -> Case:
-    dataset = sparse_coding_data.make(
-        jax.random.key(0), 10.0, num_samples=_NUM_TRAIN + 100
-    )
-    held_out, train = dataset.samples[:100], dataset.samples[100:]
+    dataset = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=_NUM_TRAIN + 100)
     return Case(
-        learner=alternating_minimization.alternating_minimization(train.shape[1]),
-        recover=lambda params, live: sparse_coding.recover(
-            dataset.truth, params, sparse_coding.usage(params, held_out), live
-        ),
-        train=train,
-        held_out=held_out,
+        sparse_coding.task(dataset, num_held_out=100),
+        {
+            "first": sparse_coding.AlternatingMinimizationHyperparams(),
+            "second": sparse_coding.AlternatingMinimizationHyperparams(0.2, 0.01),
+        },
         levels=(31, 32),
     )
 
 
-def _neural_pcfg() -> Case:
-    truth = pcfg_data.random_grammar(jax.random.key(0), 3, 3, 12, sharpness=3.0)
-    samples = pcfg_data.from_truth(
-        "random", jax.random.key(1), truth, _NUM_TRAIN + 100, max_words=3
+def _maximum_likelihood() -> Case:
+    grammar = pcfg.random_grammar(lvm_jax.key(0), 3, 3, 12, sharpness=3.0)
+    samples = pcfg.from_truth(
+        "random", lvm_jax.key(1), grammar, _NUM_TRAIN + 100, max_words=3
     ).samples
     return Case(
-        learner=neural_pcfg.neural_pcfg(12, neural_pcfg.NeuralPcfgConfig(dimension=16)),
-        recover=lambda params, live: Recovery(*[jnp.int32(0)] * 7, measures={}),
-        train=samples[100:],
-        held_out=samples[:100],
+        Task(
+            name="random",
+            learner=functools.partial(pcfg.maximum_likelihood, 12, dimension=16),
+            train=samples[100:],
+            held_out=samples[:100],
+            recover=pcfg.recover,
+        ),
+        {
+            "first": pcfg.MaximumLikelihoodHyperparams(),
+            "second": pcfg.MaximumLikelihoodHyperparams(0.002, 1.0),
+        },
         levels=((17, 19), (18, 20)),
         compiles_for_long=True,
     )
@@ -104,7 +109,7 @@ def _neural_pcfg() -> Case:
 _CASES = {
     "nvil": _nvil,
     "alternating_minimization": _alternating_minimization,
-    "neural_pcfg": _neural_pcfg,
+    "maximum_likelihood": _maximum_likelihood,
 }
 
 
@@ -126,7 +131,9 @@ def _train(sweep_, stop, runs=None, start=0):
 
 @pytest.fixture(scope="module")
 def mixed(case) -> Sweep:
-    """Two levels in one group and three seeds, in blocks of two on two devices."""
+    """Two levels in one group, two settings and three seeds, in blocks of two on two
+    devices.
+    """
     sweep_ = case.sweep(
         case.levels, (0, 1, 2), epochs_per_call=2, snapshot_every=2, block=2
     )
@@ -172,9 +179,9 @@ def _live_part(leaf, live):
     return leaf
 
 
-def _run_of(sweep_, tree, level, seed):
+def _run_of(sweep_, tree, level, seed, setting="first"):
     (group,) = sweep_.groups
-    index = list(zip(group.levels, group.seeds, strict=True)).index((level, seed))
+    index = group.runs.index(RunName(level, setting, seed))
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
@@ -193,7 +200,7 @@ def test_learning_raises_the_held_out_objective(mixed, trained):
 def test_step_is_the_same_without_jit(quick_case):
     live = plan.live_mask(quick_case.levels[0], quick_case.levels[0])
     batch = quick_case.batch
-    state = quick_case.learner.init(jax.random.key(0), live)
+    state = quick_case.learner.init(jax.random.key(0), live, quick_case.task.train)
     compiled, info = jax.jit(quick_case.learner.step)(
         jax.random.key(1), state, live, batch
     )
@@ -206,23 +213,103 @@ def test_step_is_the_same_without_jit(quick_case):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_no_bit_of_a_run_depends_on_the_others(quick_case, mixed, trained):
-    """Alone, in blocks that spare runs fill."""
-    level, seed = quick_case.levels[0], 1
-    alone = quick_case.sweep(
-        (level,), (seed,), epochs_per_call=2, snapshot_every=2, block=2
+def _check_equal(one, other):
+    for a, b in zip(_leaves(one), _leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("setting", ["first", "second"])
+def test_no_bit_of_a_run_depends_on_the_others(case, mixed, trained, setting):
+    """Alone, in blocks that spare runs fill, at a setting of another name."""
+    level, seed = case.levels[0], 1
+    alone = case.sweep(
+        (level,),
+        (seed,),
+        settings={"alone": {level: case.settings[setting]}},
+        epochs_per_call=2,
+        snapshot_every=2,
+        block=2,
     )
     (runs,), (records,) = _train(alone, 2)
-    own = _run_of(alone, (runs, records), level, seed)
-    other = _run_of(mixed, trained, level, seed)
-    for a, b in zip(_leaves(own), _leaves(other), strict=True):
+    own = _run_of(alone, (runs, records), level, seed, "alone")
+    _check_equal(own, _run_of(mixed, trained, level, seed, setting))
+
+
+def test_settings_share_key_start_and_batches_and_differ_in_what_is_learned(
+    case, mixed, trained
+):
+    (start,) = mixed.gather(mixed.init())
+    for level, seed in itertools.product(case.levels, (0, 1, 2)):
+        one, other = (
+            _run_of(mixed, start, level, seed, name) for name in case.settings
+        )
+        # A threshold or a rate may be a leaf of what is learned.
+        _check_equal((one.key, one.live), (other.key, other.live))
+        starts = [_leaves(run.state.params) for run in (one, other)]
+        arrays = [(a, b) for a, b in zip(*starts, strict=True) if a.ndim]
+        for a, b in arrays:
+            np.testing.assert_array_equal(a, b)
+        ends = [
+            _leaves(_run_of(mixed, trained[0], level, seed, name).state.params)
+            for name in case.settings
+        ]
+        assert any((a != b).any() for a, b in zip(*ends, strict=True))
+
+
+def test_a_setting_may_differ_from_level_to_level(case, mixed, trained):
+    by_level = dict(zip(case.levels, case.settings.values(), strict=True))
+    other = case.sweep(
+        case.levels,
+        (0, 1, 2),
+        settings={"by level": by_level, "other": case.settings["first"]},
+        epochs_per_call=2,
+        snapshot_every=2,
+        block=2,
+    )
+    (runs,), (records,) = _train(other, 2)
+    for level, setting in zip(case.levels, case.settings, strict=True):
+        own = _run_of(other, (runs, records), level, 0, "by level")
+        _check_equal(own, _run_of(mixed, trained, level, 0, setting))
+
+
+def test_records_within_an_epoch_change_nothing_that_is_learned(
+    quick_case, mixed, trained
+):
+    """The last of an epoch is its one record, and the others are between."""
+    fine = quick_case.sweep(
+        quick_case.levels,
+        (0, 1, 2),
+        records_per_epoch=5,
+        epochs_per_call=2,
+        snapshot_every=2,
+        block=2,
+    )
+    (runs,), (records,) = _train(fine, 2)
+    _check_equal(runs, trained[0])
+    at_ends = jax.tree.map(lambda leaf: leaf[:, 4::5], records)
+    for a, b in zip(
+        _leaves(at_ends._replace(train={})),
+        _leaves(trained[1]._replace(train={})),
+        strict=True,
+    ):
         np.testing.assert_array_equal(a, b)
+    for name, values in records.train.items():
+        parts = values.reshape(len(values), 2, 5)
+        np.testing.assert_allclose(parts.mean(2), trained[1].train[name], rtol=1e-4)
+        assert (parts[:, 0, 0] != parts[:, 0, 4]).all()
+
+
+def test_an_epoch_that_cannot_be_cut_into_its_records_is_refused(case):
+    with pytest.raises(ValueError, match="divide the 25 steps of an epoch, got 7"):
+        case.sweep(case.levels, (0,), records_per_epoch=7)
 
 
 def test_blocks_and_devices_change_a_run_by_rounding_alone(quick_case, mixed):
     """The same draws, and the same parameters after 25 steps."""
     level = quick_case.levels[0]
-    together = quick_case.sweep((level,), (0, 1, 2), num_devices=1, epochs_per_call=2)
+    together = quick_case.sweep(
+        (level,), (0, 1, 2), num_devices=1, epochs_per_call=2, block=6
+    )
     own, other = (
         _run_of(sweep_, _train(sweep_, 1)[0][0], level, 1)
         for sweep_ in (together, mixed)
@@ -237,9 +324,9 @@ def test_padding_changes_no_draw_and_no_step(quick_case):
 
     @jax.jit
     def train(live):
-        state = quick_case.learner.init(jax.random.key(0), live)
+        state = quick_case.learner.init(jax.random.key(0), live, quick_case.task.train)
         batches = jax.tree.map(
-            lambda leaf: leaf.reshape(25, 20, *leaf.shape[1:]), quick_case.train
+            lambda leaf: leaf.reshape(25, 20, *leaf.shape[1:]), quick_case.task.train
         )
 
         def step(state, inputs):
@@ -273,10 +360,17 @@ def test_resuming_from_host_arrays_changes_no_bit(mixed, trained):
 
 
 def test_seeds_are_independent(case, mixed, trained):
-    one, other = (_run_of(mixed, trained[0], case.levels[0], s) for s in (0, 1))
-    for a, b in zip(
-        _leaves(one.state.params), _leaves(other.state.params), strict=True
-    ):
+    """In everything that is learned; a mean of the data or a threshold is not."""
+    (start,) = mixed.gather(mixed.init())
+    before, one, other = (
+        _leaves(_run_of(mixed, runs, case.levels[0], seed).state.params)
+        for runs, seed in ((start, 0), (trained[0], 0), (trained[0], 1))
+    )
+    learned = [
+        (a, b) for a, b, c in zip(one, other, before, strict=True) if (a != c).any()
+    ]
+    assert len(learned) >= len(one) - 1
+    for a, b in learned:
         assert (a != b).any()
 
 
@@ -310,43 +404,63 @@ def test_a_diverged_run_is_marked_and_its_siblings_go_on(mixed, trained):
     params = jax.tree.map(poison, runs.state.params)
     poisoned = runs._replace(state=runs.state._replace(params=params))
     (runs,), (records,) = _train(mixed, 2, runs=(poisoned,))
-    assert runs.diverged.tolist() == [False, True] + [False] * 4
-    assert records.recovery["num_recovered"][1].tolist() == [0, 0]
-    others = [0, 2, 3, 4, 5]
+    assert runs.diverged.tolist() == [False, True] + [False] * 10
+    if records.recovery:
+        assert records.recovery["num_recovered"][1].tolist() == [0, 0]
+    others = [0, *range(2, 12)]
     for a, b in zip(_leaves((runs, records)), _leaves(trained), strict=True):
         np.testing.assert_array_equal(a[others], b[others])
 
 
-def test_kept_model_is_the_best_snapshot_or_the_last(case, mixed):
+def test_kept_model_is_the_best_snapshot_or_the_last(mixed):
     objectives, params = [], []
     for chunk in mixed.train(mixed.init(), 0, 5):
         objectives.append(np.asarray(chunk.runs[0].objective))
         params.append(jax.device_get(chunk.runs[0].state.params))
     assert len(objectives) == 3  # after 2 and 4 epochs, the snapshots, and 5
-    kept = mixed.kept(chunk.runs, chunk.epoch)
-    best = np.argmax(objectives, axis=0)
-    for index, level in enumerate(case.levels):
-        own = slice(3 * index, 3 * index + 3)
-        np.testing.assert_array_equal(
-            kept[level].objective, np.max(objectives, axis=0)[own]
+    (runs,) = mixed.gather(chunk.runs)
+    kept = choose_kept(runs, chunk.epoch)
+    best = np.argmax(objectives, axis=0)[:12]
+    np.testing.assert_array_equal(kept.objective, np.max(objectives, axis=0)[:12])
+    np.testing.assert_array_equal(kept.epoch, np.array([2, 4, 5])[best])
+    for run, snapshot in enumerate(best):
+        _check_equal(
+            jax.tree.map(lambda leaf, run=run: leaf[run], kept.params),
+            jax.tree.map(lambda leaf, run=run: leaf[run], params[snapshot]),
         )
-        np.testing.assert_array_equal(kept[level].epoch, np.array([2, 4, 5])[best[own]])
-        for run in range(3):
-            expected = jax.tree.map(
-                lambda leaf, run=run, own=own: leaf[own][run], params[best[own][run]]
-            )
-            actual = jax.tree.map(lambda leaf, run=run: leaf[run], kept[level].params)
-            for a, b in zip(_leaves(actual), _leaves(expected), strict=True):
-                np.testing.assert_array_equal(a, b)
 
 
-def test_plan_holds_every_run_once_and_pads_little():
-    groups = plan.plan((8, 64, 61, 10, 62, 3), (5, 6))
-    pairs = [
-        pair for group in groups for pair in zip(group.levels, group.seeds, strict=True)
-    ]
-    assert sorted(pairs) == sorted(
-        (level, seed) for level in (3, 8, 10, 61, 62, 64) for seed in (5, 6)
+def test_the_model_is_what_the_learner_says_of_live_latents(case, mixed, trained):
+    """A dead latent's parameters are not in it."""
+    run = _run_of(mixed, trained[0], case.levels[0], 0)
+
+    def disturb(leaf):
+        index = np.arange(leaf.size).reshape(leaf.shape)
+        is_live = np.isin(index, _live_part(index, run.live))
+        return np.where(is_live, leaf, leaf * 0.5)
+
+    model = jax.jit(case.learner.model)
+    plain = model(run.state.params, run.live)
+    moved = model(jax.tree.map(disturb, run.state.params), run.live)
+    recover = functools.partial(
+        jax.jit(case.task.recover), plain, live=run.live, held_out=case.task.held_out
+    )
+    if case.compiles_for_long:
+        pytest.skip("compiles for long")
+    _check_equal(recover(model=plain), recover(model=moved))
+
+
+def _plan(levels, seeds, names=("a",)):
+    settings = {name: noisy_or.NvilHyperparams() for name in names}
+    return Plan(levels=levels, seeds=seeds, settings=settings)
+
+
+def test_groups_hold_every_run_once_and_pad_little():
+    groups = plan.groups(_plan((8, 64, 61, 10, 62, 3), (5, 6), ("a", "b")))
+    runs = [run for group in groups for run in group.runs]
+    assert sorted(runs) == sorted(
+        RunName(*run)
+        for run in itertools.product((3, 8, 10, 61, 62, 64), ("a", "b"), (5, 6))
     )
     assert [group.width for group in groups] == [3, 8, 10, 64]
 
@@ -361,7 +475,7 @@ def test_a_width_is_the_level_or_up_to_an_eighth_more():
 
 
 def test_plan_takes_levels_of_several_kinds():
-    (group,) = plan.plan(((17, 20), (18, 19)), (0,))
+    (group,) = plan.groups(_plan(((17, 20), (18, 19)), (0,)))
     assert group.width == (18, 20)
     masks = plan.live_mask((17, 20), (18, 20))
     assert [mask.sum() for mask in masks] == [17, 20]
@@ -376,20 +490,47 @@ def test_runs_of_a_level_and_seed_have_their_own_key():
     assert len(set(keys)) == len(keys)
 
 
+_RATES = noisy_or.NvilHyperparams()
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("fields", "message"),
     [
         ({"levels": (0,)}, "levels of at least 1 and below 2147483648, got 0"),
         ({"levels": ()}, "levels without repeats"),
         ({"seeds": (1, 1)}, "seeds without repeats"),
+        ({"seeds": (2**31, 0)}, "seeds from 0 to 2147483647, got 2147483648"),
         ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"records_per_epoch": 0}, "records_per_epoch of at least 1, got 0"),
+        ({"block": 0}, "blocks of at least 1 run, got 0"),
+        ({"precision": "float16"}, "float32, float64, got float16"),
+        ({"settings": {}}, "settings by name, at least one"),
+        ({"settings": _RATES}, "settings by name, at least one"),
+        ({"settings": {"a": 0.1}}, "a NamedTuple of finite numbers as setting 'a'"),
+        ({"settings": {"a": {2: _RATES}}}, "for level 1 in setting 'a', got levels 2"),
+        ({"settings": {"a": _RATES._replace(q_rate="x")}}, "finite numbers as setting"),
+        ({"settings": {"a": _RATES._replace(q_rate=np.nan)}}, "finite numbers as"),
+        (
+            {
+                "settings": {
+                    "a": _RATES,
+                    "b": sparse_coding.AlternatingMinimizationHyperparams(),
+                }
+            },
+            "settings of the same hyperparameters, theta_rate, .* got step_size",
+        ),
     ],
 )
-def test_config_refuses_what_makes_no_sense(settings, message):
+def test_plan_refuses_what_makes_no_sense(fields, message):
     with pytest.raises(ValueError, match=message):
-        SweepConfig(**{"levels": (1,), "seeds": (0,), **settings})
+        Plan(**{"levels": (1,), "seeds": (0,), "settings": {"a": _RATES}, **fields})
 
 
 def test_a_batch_larger_than_the_data_is_refused(case):
     with pytest.raises(ValueError, match="at most 500, the number of training"):
         case.sweep(case.levels, (0,), batch_size=501)
+
+
+def test_a_truth_needs_something_to_compare_it_by():
+    with pytest.raises(ValueError, match="a function `recover` for the truth of a"):
+        Task(name="a", learner=None, train=None, held_out=None, truth=1)

@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from lvm_jax.data import noisy_or as data
-from lvm_jax.data import pcfg, release
-from lvm_jax.models import noisy_or
+from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax.noisy_or.release import read_binary_samples
 
 
 def _marginals(params):
@@ -20,14 +19,14 @@ def _marginals(params):
 
 
 def test_img_is_the_published_truth(release_dir):
-    published = release.read_noisy_or_dataset(release_dir, "IMG")
-    for made, read in zip(data.img(), published.truth, strict=True):
+    published = noisy_or.read_dataset(release_dir, "IMG")
+    for made, read in zip(noisy_or.img(), published.truth, strict=True):
         np.testing.assert_array_equal(made, read)
 
 
 @pytest.mark.parametrize("name", ["IMG", "CON8", "PLNT"])
 def test_published_samples_come_from_the_published_truth(release_dir, name):
-    dataset = release.read_noisy_or_dataset(release_dir, name)
+    dataset = noisy_or.read_dataset(release_dir, name)
     expected = _marginals(dataset.truth)
     deviation = np.sqrt(expected * (1 - expected) / len(dataset.samples))
     z = (dataset.samples.mean(0) - expected) / deviation
@@ -37,7 +36,7 @@ def test_published_samples_come_from_the_published_truth(release_dir, name):
 
 @pytest.mark.parametrize("name", ["IMG", "UNIF", "CON8", "CON24"])
 def test_samples_have_the_marginals_of_the_truth(name):
-    dataset = data.make(name, jax.random.key(1), 20_000)
+    dataset = noisy_or.make(name, jax.random.key(1), 20_000)
     assert dataset.samples.shape == (20_000, 64) and dataset.samples.dtype == bool
     expected = _marginals(dataset.truth)
     deviation = np.sqrt(expected * (1 - expected) / 20_000)
@@ -46,7 +45,8 @@ def test_samples_have_the_marginals_of_the_truth(name):
 
 def test_samples_depend_on_the_key_and_on_nothing_else():
     one, same, other = (
-        np.asarray(data.make("IMG", jax.random.key(k), 50).samples) for k in (0, 0, 1)
+        np.asarray(noisy_or.make("IMG", jax.random.key(k), 50).samples)
+        for k in (0, 0, 1)
     )
     assert (one == same).all() and (one != other).any()
 
@@ -55,7 +55,7 @@ def test_unif_is_the_published_draw():
     """The masks come first, 256 numbers each, and only 64 of each are used."""
     random = np.random.RandomState(1)
     masks = [random.binomial(1, 0.25, (16, 16)).ravel()[:64] for _ in range(8)]
-    truth = data.unif()
+    truth = noisy_or.unif()
     np.testing.assert_array_equal(np.asarray(truth.failure) < 1, masks)
     for k in range(8):
         draws = random.uniform(0.1, 0.3), random.uniform(0.80, 0.95, 64)
@@ -67,7 +67,7 @@ def test_unif_is_the_published_draw():
 
 @pytest.mark.parametrize("num_children", [8, 24])
 def test_connected_latents_have_their_number_of_children(num_children):
-    truth = data.connected(jax.random.key(0), num_children)
+    truth = noisy_or.connected(jax.random.key(0), num_children)
     np.testing.assert_array_equal((truth.failure < 0.5).sum(1), num_children)
     np.testing.assert_allclose(truth.failure.min(), 0.1, rtol=1e-6)
     np.testing.assert_allclose(truth.prior, 1 / 8, rtol=1e-6)
@@ -75,7 +75,7 @@ def test_connected_latents_have_their_number_of_children(num_children):
 
 
 def test_img_flip_flips_two_columns_in_a_tenth_of_samples():
-    flipped = data.make("IMG-FLIP", jax.random.key(2), 20_000)
+    flipped = noisy_or.make("IMG-FLIP", jax.random.key(2), 20_000)
     share = np.asarray(flipped.samples).mean(0)
     plain = _marginals(flipped.truth)
     in_column = np.isin(np.arange(64) % 8, [0, 4])
@@ -87,9 +87,9 @@ def test_img_flip_flips_two_columns_in_a_tenth_of_samples():
 
 
 def test_img_unif_has_rarer_nuisance_latents():
-    dataset = data.make("IMG-UNIF", jax.random.key(3), 20_000)
+    dataset = noisy_or.make("IMG-UNIF", jax.random.key(3), 20_000)
     assert dataset.truth.prior.shape == (8,)
-    nuisance = data.unif(prior=0.05)
+    nuisance = noisy_or.unif(prior=0.05)
     np.testing.assert_allclose(nuisance.prior, 0.05, rtol=1e-6)
     off = (1 - _marginals(dataset.truth)) * (1 - _marginals(nuisance)) / 0.999
     np.testing.assert_allclose(dataset.samples.mean(0), 1 - off, atol=0.02)
@@ -97,7 +97,7 @@ def test_img_unif_has_rarer_nuisance_latents():
 
 def test_make_refuses_unknown_names():
     with pytest.raises(ValueError, match="among IMG, UNIF"):
-        data.make("IMGX", jax.random.key(0))
+        noisy_or.make("IMGX", jax.random.key(0))
 
 
 def _write_dataset(root, **contents):
@@ -119,7 +119,7 @@ def _write_dataset(root, **contents):
 
 def test_reader_reads_what_is_written(tmp_path):
     _write_dataset(tmp_path)
-    dataset = release.read_noisy_or_dataset(tmp_path, "TINY")
+    dataset = noisy_or.read_dataset(tmp_path, "TINY")
     np.testing.assert_allclose(dataset.truth.prior, [0.25, 0.5])
     np.testing.assert_allclose(
         dataset.truth.failure, [[0.1, 1, 1], [1, 0.1, 0.2]], rtol=1e-6
@@ -143,7 +143,7 @@ def test_reader_reads_what_is_written(tmp_path):
 def test_reader_names_what_is_malformed(tmp_path, name, content, message):
     _write_dataset(tmp_path, **{f"true_params/{name}": content})
     with pytest.raises(ValueError, match=f"{name}: .*{message}"):
-        release.read_noisy_or_dataset(tmp_path, "TINY")
+        noisy_or.read_dataset(tmp_path, "TINY")
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_reader_names_what_is_malformed(tmp_path, name, content, message):
 def test_reader_names_malformed_samples(tmp_path, content, message):
     _write_dataset(tmp_path, **{"samples/raw_samples_n2_s0": content})
     with pytest.raises(ValueError, match=message):
-        release.read_noisy_or_dataset(tmp_path, "TINY")
+        noisy_or.read_dataset(tmp_path, "TINY")
 
 
 def test_reader_names_data_sets_that_are_there(tmp_path):
     _write_dataset(tmp_path)
     with pytest.raises(ValueError, match="got only TINY"):
-        release.read_noisy_or_dataset(tmp_path, "HUGE")
+        noisy_or.read_dataset(tmp_path, "HUGE")
     with pytest.raises(ValueError, match="got no folder"):
-        release.read_noisy_or_dataset(tmp_path / "nowhere", "TINY")
+        noisy_or.read_dataset(tmp_path / "nowhere", "TINY")
 
 
 @pytest.mark.parametrize(
@@ -181,16 +181,16 @@ def test_model_reader_names_what_is_malformed(tmp_path, content, message):
     path = tmp_path / "model_epoch1.dat"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        release.read_noisy_or_model(path)
+        noisy_or.read_model(path)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize(
     "read",
     [
-        release.read_noisy_or_model,
-        release.read_binary_samples,
-        release.read_matrix,
+        noisy_or.read_model,
+        read_binary_samples,
+        sparse_coding.read_matrix,
         pcfg.read_grammar,
         functools.partial(pcfg.read_corpus, vocabulary=9),
     ],
@@ -214,12 +214,12 @@ class _Unpickled:
 
 def test_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        release.read_noisy_or_model(tmp_path / "model_epoch1.dat")
+        noisy_or.read_model(tmp_path / "model_epoch1.dat")
 
 
 def test_exact_likelihood_of_published_samples_is_highest_under_the_truth(release_dir):
-    dataset = release.read_noisy_or_dataset(release_dir, "IMG")
+    dataset = noisy_or.read_dataset(release_dir, "IMG")
     x = dataset.samples[:500]
     best = noisy_or.log_likelihood(dataset.truth, x).mean()
-    other = noisy_or.log_likelihood(data.img(prior=0.1), x).mean()
+    other = noisy_or.log_likelihood(noisy_or.img(prior=0.1), x).mean()
     assert best > other + 0.5

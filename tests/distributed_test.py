@@ -11,7 +11,8 @@ import time
 import pytest
 from sweep_process import check_same, checkpoints
 
-from lvm_jax import results
+from lvm_jax.files import table
+from lvm_jax.training import workdir
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _FLAGS = [
@@ -67,7 +68,7 @@ def alone(tmp_path_factory):
 def _check_same(path, other):
     """Bit for bit, though the runs were spread over other devices."""
     check_same(path, other)
-    assert len(results.read_rows(path / results.HISTORY)) == _NUM_ROWS
+    assert len(table.read_rows(path / workdir.HISTORY)) == _NUM_ROWS
 
 
 def test_two_processes_give_the_files_of_one(tmp_path, alone):
@@ -80,6 +81,19 @@ def test_two_processes_give_the_files_of_one(tmp_path, alone):
     assert "on 4 devices" in outputs[0]
     assert "tables, parameters and figures" in outputs[0]
     assert "tables, parameters and figures" not in outputs[1]
+    _check_same(path, alone)
+
+
+def test_two_processes_resume_and_grow(tmp_path, alone):
+    """What one process has begun, and then what two have."""
+    path = tmp_path / "run"
+    first = _start(path, "--epochs=8", "--levels=4", "--num_seeds=2")
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, output
+    for flags in (["--epochs=20", "--num_seeds=3", "--levels=4"], []):
+        processes = _start_two(path, *flags)
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
     _check_same(path, alone)
 
 
@@ -103,6 +117,6 @@ def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
 def test_bad_input_of_one_process_ends_the_job(tmp_path, alone):
     first, second = _start_two(alone, "--gamma=31")
     output, _ = first.communicate(timeout=60)
-    assert first.returncode == 2 and "gamma=31.0 (there 30.0)" in output, output
+    assert first.returncode == 2 and "data.gamma=31.0 (there 30.0)" in output, output
     output, _ = second.communicate(timeout=60)
     assert second.returncode not in (0, None), output

@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from lvm_jax import archive, results
+from lvm_jax.files import archive, table
+from lvm_jax.training import load
+from lvm_jax.training import workdir as layout
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -54,20 +56,23 @@ def test_noisy_or_prints_a_table_and_progress(noisy_or):
 
 def test_noisy_or_writes_tables(noisy_or):
     _, workdir = noisy_or
-    history = results.read_rows(workdir / results.HISTORY)
+    history = table.read_rows(workdir / layout.HISTORY)
     assert [(row["level"], row["seed"], row["epoch"]) for row in history] == [
         (level, seed, epoch)
         for level in (8, 24)
         for seed in (3, 4)
         for epoch in (1, 2, 3)
     ]
-    assert list(history[0])[:6] == [
+    assert list(history[0])[:9] == [
         "dataset",
         "level",
+        "setting",
+        "theta_rate",
+        "q_rate",
+        "critic_rate",
         "seed",
         "epoch",
         "train_elbo",
-        "held_out_elbo",
     ]
     assert set(history[0]) >= {
         "num_recovered",
@@ -75,7 +80,7 @@ def test_noisy_or_writes_tables(noisy_or):
         "num_recovered_after_filter",
         "diverged",
     }
-    kept = results.read_rows(workdir / results.KEPT)
+    kept = table.read_rows(workdir / layout.KEPT)
     assert len(kept) == 4
     assert [row["held_out_log_likelihood_is_bound"] for row in kept] == [
         False,
@@ -89,14 +94,19 @@ def test_noisy_or_writes_tables(noisy_or):
 
 def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
     _, workdir = noisy_or
-    flags = json.loads((workdir / results.FLAGS).read_text())["flags"]
+    about = json.loads((workdir / layout.FLAGS).read_text())
+    flags, settings = about["flags"], about["plan"]["settings"]
     assert flags["levels"] == ["8", "24"] and flags["batch_size"] == 20
-    learned = archive.read(workdir / results.LEARNED)
-    assert learned["24/params/model/failure_logits"].shape == (2, 24, 64)
-    assert np.isfinite(learned["8/params/q/weight"]).all()
+    assert settings["study"]["24"]["critic_rate"] == 1e-4
+    results = load(workdir)
+    assert results.kept[24].params.model.failure_logits.shape == (1, 2, 24, 64)
+    assert np.isfinite(results.kept[8].params.q.weight).all()
     assert {path.name for path in (workdir / "figures").iterdir()} == {
+        "elbo.png",
+        "elbo_by_epoch.png",
         "full_recovery.png",
         "log_likelihood.png",
+        "recovered.png",
         "recovered_by_epoch.png",
         "latents.png",
     }
@@ -111,22 +121,23 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "recovered of 24" in done.stdout
-    history = results.read_rows(workdir / results.HISTORY)
+    history = table.read_rows(workdir / layout.HISTORY)
     assert len(history) == 2 * 2 * 3
-    assert list(history[0])[:6] == [
+    assert list(history[0])[:7] == [
         "dataset",
         "level",
+        "setting",
+        "step_size",
+        "threshold",
         "seed",
         "epoch",
-        "train_error",
-        "held_out_error",
     ]
     assert all(row["held_out_error"] > 0 for row in history)
-    learned = archive.read(workdir / results.LEARNED)
-    assert learned["30/params/dictionary"].shape == (2, 30, 100)
+    assert load(workdir).kept[30].params.dictionary.shape == (1, 2, 30, 100)
     assert {path.stem for path in (workdir / "figures").iterdir()} == {
         "cosines",
         "error",
+        "error_by_epoch",
         "full_recovery",
         "recovered",
         "recovered_by_epoch",
@@ -162,20 +173,26 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "test NLL per word of the truth" in done.stdout
     assert "F1 of left-branching trees" in done.stdout
-    history = results.read_rows(workdir / results.HISTORY)
+    history = table.read_rows(workdir / layout.HISTORY)
     assert [row["level"] for row in history] == ["3x3"] * 4
     assert all(0 <= row["f1"] <= 1 and row["held_out_nll"] > 0 for row in history)
-    kept = results.read_rows(workdir / results.KEPT)
+    kept = table.read_rows(workdir / layout.KEPT)
     assert all(0 <= row["test_f1_inner"] <= row["test_f1"] <= 1 for row in kept)
     assert all(row["test_nll"] > 0 for row in kept)
-    learned = archive.read(workdir / results.LEARNED)
-    assert learned["3x3/params/rule_weight"].shape == (2, 6, 6, 256)
-    truth = archive.read(workdir / results.TRUTH)
+    learned = load(workdir).kept[3, 3].params
+    assert learned["rule_weight"].shape == (1, 2, 6, 6, 256)
+    truth = archive.read(workdir / "truth.npz")
     assert truth["words"].tolist() == [f"w{index}" for index in range(7)]
     assert {path.stem for path in (workdir / "figures").iterdir()} == {
         "f1_by_epoch",
-        "held_out_nll_by_epoch",
+        "full_recovery",
+        "nll_by_epoch",
+        "num_nonterminals_recovered",
+        "num_nonterminals_recovered_by_epoch",
+        "recovered",
+        "recovered_by_epoch",
         "test_f1",
+        "test_f1_inner",
         "test_nll",
         "trees",
     }
@@ -210,7 +227,7 @@ def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message)
         (["--held_out", "10000"], "expected fewer held-out samples"),
         (["--devices", "999"], "expected at most"),
         (["--epochs", "many"], "--epochs=many"),
-        (["--q_rate", "-1"], "--q_rate=-1"),
+        (["--q_rate", "-1"], "numbers of at least 0, separated by commas"),
         (["--bogus", "1"], "bogus"),
         (["stray"], "expected flags only, got 'stray'"),
     ],

@@ -1,6 +1,5 @@
 """Sweeps that find their files damaged, their disk full, or their workdir another's."""
 
-import json
 import os
 import pathlib
 import pickle
@@ -9,8 +8,11 @@ import shutil
 import pytest
 from sweep_process import SweepProcess, check_same, checkpoints
 
-from lvm_jax import archive, results, workdir
-from lvm_jax.waves import Wave
+import lvm_jax
+from lvm_jax import sparse_coding
+from lvm_jax.files import archive
+from lvm_jax.training import workdir
+from lvm_jax.training.waves import Wave
 
 
 def _largest(directory: pathlib.Path) -> pathlib.Path:
@@ -95,23 +97,33 @@ def _check_refused(sweep: SweepProcess, message: str) -> None:
 def test_a_workdir_in_use_is_refused(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
-    with workdir.opened(path, json.loads((path / results.FLAGS).read_text())["flags"]):
+    with workdir.opened(path, workdir.read_json(path / workdir.PLAN)["identity"]):
         _check_refused(SweepProcess(path), f"in use by process {os.getpid()} on")
 
 
 def test_a_newer_format_is_refused(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
-    (path / results.FLAGS).write_text('{"format": 9}')
-    _check_refused(SweepProcess(path), "expected a workdir of format 1")
+    (path / workdir.PLAN).write_text('{"format": 9}')
+    _check_refused(SweepProcess(path), "expected a workdir of format 2")
+
+
+def test_an_older_format_is_refused(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "flags.json").write_text('{"format": 1, "flags": {}}')
+    _check_refused(SweepProcess(path, "--overwrite"), "of format 2, got")
+    assert [entry.name for entry in path.iterdir()] == ["flags.json"]
 
 
 def test_other_flags_are_refused_by_name_unless_overwriting(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
     _check_refused(
-        SweepProcess(path, "--threshold=0.01"), "threshold=0.01 (there 0.005)"
+        SweepProcess(path, "--batch_size=10", "--gamma=31"),
+        "batch_size=10 (there 20), data.gamma=31.0 (there 30.0)",
     )
+    _check_refused(SweepProcess(path, "--threshold=0.01"), "setting 'default' and seed")
     check_same(path, reference)
     sweep = SweepProcess(path, "--step_size=0.2", "--epochs=1", "--overwrite")
     assert sweep.wait() == 0, sweep.text
@@ -124,7 +136,7 @@ def test_a_kill_while_a_workdir_is_made_or_cleared_leaves_it_usable(
     """What is left is an empty workdir, or one that only --overwrite goes on with."""
     made = tmp_path / "made"
     made.mkdir()
-    (made / ".flags.json.partial").write_text("{")
+    (made / ".plan.json.partial").write_text("{")
     with workdir.opened(made, {}):
         pass
     cleared = tmp_path / "cleared"
@@ -136,10 +148,10 @@ def test_a_kill_while_a_workdir_is_made_or_cleared_leaves_it_usable(
             workdir.opened(cleared, {}, overwrite=True),
         ):
             pass
-    with pytest.raises(ValueError, match="of format 0; --overwrite"):
+    with pytest.raises(workdir.WorkdirError, match="of format 0"):
         workdir.opened(cleared, {}).__enter__()
     with workdir.opened(cleared, {}, overwrite=True):
-        assert workdir.waves(cleared) == []
+        assert workdir.read_waves(cleared, _plan(0)) == []
 
 
 def _stop(path):
@@ -148,13 +160,28 @@ def _stop(path):
 
 def test_waves_are_those_with_a_checkpoint_and_none_is_missing(tmp_path):
     for index in range(3):
-        directory = workdir.add_wave(tmp_path, index, Wave((8,), (index,)))
+        directory = workdir.add_wave(tmp_path, index, _plan(index))
         if index < 2:
             (directory / "checkpoints" / "5").mkdir(parents=True)
-    assert workdir.waves(tmp_path) == [Wave((8,), (0,)), Wave((8,), (1,))]
+    assert workdir.read_waves(tmp_path, _plan(0, 1)) == [
+        Wave((8,), ("study",), (0,)),
+        Wave((8,), ("study",), (1,)),
+    ]
     shutil.rmtree(tmp_path / "waves" / "0000")
     with pytest.raises(ValueError, match=r"expected waves 0000 .*got 0001"):
-        workdir.waves(tmp_path)
+        workdir.read_waves(tmp_path, _plan(0, 1))
+
+
+def _plan(*seeds, threshold=0.005):
+    numbers = sparse_coding.AlternatingMinimizationHyperparams(threshold=threshold)
+    return lvm_jax.Plan(levels=(8,), seeds=seeds, settings={"study": numbers})
+
+
+def test_a_setting_of_the_same_name_and_other_numbers_is_refused(tmp_path):
+    directory = workdir.add_wave(tmp_path, 0, _plan(0))
+    (directory / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(workdir.WorkdirError, match=r"threshold=0\.01 \(there 0\.005\)"):
+        workdir.read_waves(tmp_path, _plan(0, threshold=0.01))
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path):

@@ -8,14 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lvm_jax.data import pcfg as data
-from lvm_jax.learners.neural_pcfg import NeuralPcfgConfig, neural_pcfg
-from lvm_jax.models import neural_pcfg as model
-from lvm_jax.models import parse, pcfg
-from lvm_jax.models.pcfg import Live, Pcfg
-from lvm_jax.plan import SweepConfig
-from lvm_jax.sweep import Sweep
-from lvm_jax.types import Buckets, Info, Learner, Recovery
+from lvm_jax.pcfg import (
+    Live,
+    Pcfg,
+    Truth,
+    corpus,
+    data,
+    maximum_likelihood,
+    neural,
+    parse,
+    recovery,
+)
+from lvm_jax.pcfg import grammar as pcfg
+from lvm_jax.sweep import Plan, Sweep
+from lvm_jax.sweep.program import jitted
+from lvm_jax.types import Buckets, Info, Learner, Task
 
 _N, _T, _V, _DIMENSION = 3, 4, 11, 8
 _SENTENCES = np.array([[0, 1, 2], [3, 10, -1], [5, -1, -1]], np.int32)
@@ -30,7 +37,7 @@ def _live(num, preterminals):
 
 @functools.cache
 def _learner():
-    return neural_pcfg(_V, NeuralPcfgConfig(dimension=_DIMENSION))
+    return maximum_likelihood(_V, dimension=_DIMENSION)
 
 
 @functools.cache
@@ -40,7 +47,7 @@ def _after_two_steps(num, preterminals):
 
     @jax.jit
     def train(key):
-        state = _learner().init(key, live)
+        state = _learner().init(key, live, _SENTENCES)
         start = state
         step = functools.partial(_learner().step, key)
         for _ in range(2):
@@ -89,7 +96,7 @@ def test_the_start_is_the_study_s():
 def test_probabilities_sum_to_one_over_live_symbols():
     sizes = (_N + 2, _T + 1)
     start, _, _ = _after_two_steps(*sizes)
-    grammar = model.grammar(start.params, _live(*sizes))
+    grammar = neural.grammar_of(start.params, _live(*sizes))
     np.testing.assert_allclose(np.exp(grammar.log_root).sum(), 1, rtol=1e-5)
     rows = np.exp(grammar.log_rules[:_N]).sum((1, 2))
     np.testing.assert_allclose(rows, 1, rtol=1e-5)
@@ -104,7 +111,7 @@ def test_steps_learn_and_leave_out_sentences_of_one_word():
     evaluate = jax.jit(functools.partial(_learner().evaluate, None))
     before, after = (evaluate(state, live, held_out) for state in (start, end))
     assert after.objective > info.objective > before.objective
-    grammar = model.grammar(start.params, live)
+    grammar = neural.grammar_of(start.params, live)
     total = pcfg.log_likelihood(grammar, _SENTENCES[:2]).sum()
     np.testing.assert_allclose(before.objective, total / 5, rtol=1e-5)
     np.testing.assert_allclose(before.metrics["nll"], -before.objective)
@@ -128,7 +135,7 @@ def _distance_of_root(log_softmax, monkeypatch):
     )
     @jax.vmap
     def train(key, live):
-        start = _learner().init(key, live)
+        start = _learner().init(key, live, _SENTENCES)
         start.params["root_bias"] = start.params["root_bias"].at[0].add(60)
         sentences = jax.random.randint(key, (200, 1, 5), 0, _V)
         end, _ = jax.lax.scan(
@@ -156,35 +163,48 @@ class _Sum(NamedTuple):
     shapes: jax.Array
 
 
-def _count_samples(num_runs=2):
-    """A learner that adds up its batches, over two buckets of samples."""
-    learner = Learner(
-        init=lambda key, live: _Sum(jnp.zeros(()) * live.sum(), jnp.zeros(10)),
+class _Nothing(NamedTuple):
+    """No hyperparameter."""
+
+
+def _adder(hyperparams):
+    """A learner that adds up its batches."""
+    del hyperparams
+    return Learner(
+        init=lambda key, live, train: _Sum(jnp.zeros(()) * live.sum(), jnp.zeros(10)),
         step=lambda key, state, live, batch: (
             _Sum(
                 state.params + batch.sum(),
                 jnp.roll(state.shapes, 1).at[0].set(batch.shape[1]),
             ),
-            Info(batch.sum(), {}),
+            Info(batch.sum(), {"sum": batch.sum()}),
         ),
-        evaluate=lambda key, state, live, data: Info(state.params, {}),
+        evaluate=lambda key, state, live, data: Info(
+            state.params, {"sum": state.params}
+        ),
+        model=lambda params, live: params,
     )
+
+
+def _count_samples(num_runs=2, batch_size=2):
+    """The adder over two buckets of samples."""
     parts = np.arange(8.0).reshape(8, 1), 100 + np.arange(12.0).reshape(6, 2)
-    return parts, Sweep(
-        learner,
-        lambda params, live: Recovery(*[jnp.int32(0)] * 7, measures={}),
-        SweepConfig((1,), tuple(range(num_runs)), batch_size=2, epochs_per_call=1),
-        train=Buckets(parts),
-        held_out=parts[0],
-        devices=jax.devices()[:1],
+    plan = Plan(
+        levels=(1,),
+        seeds=range(num_runs),
+        settings={"": _Nothing()},
+        batch_size=batch_size,
+        epochs_per_call=1,
     )
+    task = Task(name="sum", learner=_adder, train=Buckets(parts), held_out=parts[0])
+    return parts, Sweep(task, plan, devices=jax.devices()[:1])
 
 
 def test_an_epoch_takes_every_bucket_once_in_one_order_for_all_runs():
     parts, sweep = _count_samples()
     (chunk,) = sweep.train(sweep.init(), 0, 1)
     state = chunk.runs[0].state
-    np.testing.assert_allclose(state.params, sum(part.sum() for part in parts))
+    np.testing.assert_allclose(state.params[:2], sum(part.sum() for part in parts))
     shapes = np.asarray(state.shapes)
     np.testing.assert_array_equal(shapes[0], shapes[1])
     assert sorted(shapes[0].tolist()) == [0] * 3 + [1] * 4 + [2] * 3
@@ -192,18 +212,11 @@ def test_an_epoch_takes_every_bucket_once_in_one_order_for_all_runs():
 
 def test_a_step_computes_one_bucket():
     _, sweep = _count_samples()
-    lowered = sweep._chunk.lower(
-        sweep._data, sweep.init(), (jnp.int32(0), jnp.int32(1))
-    )
+    span = (jnp.int32(0), jnp.int32(1))
+    lowered = jitted(sweep._program).chunk.lower(sweep._data, sweep.init(), span)
     assert "stablehlo.case" in lowered.as_text()
     with pytest.raises(ValueError, match="a batch of at most 6"):
-        Sweep(
-            sweep,
-            None,
-            SweepConfig((1,), (0,), batch_size=7),
-            train=Buckets((np.zeros((8, 1)), np.zeros((6, 2)))),
-            held_out=None,
-        )
+        _count_samples(batch_size=7)
 
 
 def _write(path, text, encoding="utf-8"):
@@ -213,10 +226,10 @@ def _write(path, text, encoding="utf-8"):
 
 def test_a_corpus_is_cut_to_its_most_frequent_words(tmp_path):
     path = _write(tmp_path / "text", "b a b\na\nc b a\na b c d e\nb a <unk>\n")
-    corpus = data.read_corpus(path, vocabulary=3, max_words=4)
-    assert corpus.words == ("<unk>", "b", "a")
-    assert corpus.sentences.tolist() == [[1, 2, 1, -1], [0, 1, 2, -1], [1, 2, 0, -1]]
-    assert (corpus.num_one_word, corpus.num_outside) == (1, 1)
+    read = corpus.read_corpus(path, vocabulary=3, max_words=4)
+    assert read.words == ("<unk>", "b", "a")
+    assert read.sentences.tolist() == [[1, 2, 1, -1], [0, 1, 2, -1], [1, 2, 0, -1]]
+    assert (read.num_one_word, read.num_outside) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +243,7 @@ def test_a_corpus_is_cut_to_its_most_frequent_words(tmp_path):
 )
 def test_a_bad_corpus_is_refused(tmp_path, text, encoding, message):
     with pytest.raises(ValueError, match=message):
-        data.read_corpus(_write(tmp_path / "text", text, encoding), vocabulary=5)
+        corpus.read_corpus(_write(tmp_path / "text", text, encoding), vocabulary=5)
 
 
 @pytest.fixture(scope="module")
@@ -281,14 +294,14 @@ def test_a_random_grammar_ends_and_is_as_sharp_as_asked(sharp):
 
 def test_buckets_pad_little_and_hold_everything():
     lengths = np.array([2] * 50 + [3] * 50 + [9] * 3 + [10] * 20)
-    bounds = data.bucket_lengths(lengths, 2)
+    bounds = corpus.bucket_lengths(lengths, 2)
     assert bounds == [3, 10]
-    assert data.bucket_lengths(lengths, 3) == [2, 3, 10]
-    assert data.bucket_lengths(lengths, 9, min_size=60) == [10]
+    assert corpus.bucket_lengths(lengths, 3) == [2, 3, 10]
+    assert corpus.bucket_lengths(lengths, 9, min_size=60) == [10]
     with pytest.raises(ValueError, match="at least 200 sentences, a batch, got 123"):
-        data.bucket_lengths(lengths, 2, min_size=200)
+        corpus.bucket_lengths(lengths, 2, min_size=200)
     sentences = np.where(np.arange(10) < lengths[:, None], 1, pcfg.PAD)
-    parts = data.to_buckets(sentences, bounds)
+    parts = corpus.to_buckets(sentences, bounds)
     assert [part.shape for part in parts] == [(100, 3), (23, 10)]
     assert sum((part >= 0).sum() for part in parts) == lengths.sum()
 
@@ -299,15 +312,15 @@ def test_branching_trees_share_only_the_whole_sentence():
     right = parse.branching(sentences, left=False)
     assert left[0, :, :2].tolist() == [[0, 3], [0, 2], [0, 1]]
     assert right[1, :, :2].tolist() == [[0, 2], [1, 2], [-1, -1]]
-    counts = parse.count_spans(left, right, 1, 1)
+    counts = recovery.count_spans(left, right, 1, 1)
     assert (counts.total, counts.shared, counts.num_sentences) == (5, 2, 2)
     np.testing.assert_allclose([counts.f1(), counts.f1_inner()], [0.4, 0.0])
     shared = [
-        parse.count_spans(left[row : row + 1], right[row : row + 1], 1, 1).shared
+        recovery.count_spans(left[row : row + 1], right[row : row + 1], 1, 1).shared
         for row in range(3)
     ]
     assert shared == [1, 1, 0]
-    assert parse.count_spans(left, left, 1, 1).f1_inner() == 1
+    assert recovery.count_spans(left, left, 1, 1).f1_inner() == 1
 
 
 def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
@@ -320,25 +333,28 @@ def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
         sharp.log_emissions[preterminals],
     )
     true = jax.jit(parse.viterbi)(sharp, sentences)
-    spans, usage = jax.jit(parse.compare, static_argnums=3)(
-        shuffled, (sentences,), (true,), 3
-    )
+    truth = Truth(sharp, (sentences,), (true,))
     live = Live(jnp.ones(3), jnp.ones(4))
-    found = parse.recover(sharp, shuffled, usage, spans, live)
+    recover = jax.jit(recovery.recover)
+    found = recover(truth, shuffled, live)
+    _, usage = jax.jit(recovery.compare)(truth, shuffled)
     np.testing.assert_allclose(usage.sum(), 1, rtol=1e-5)
     assert found.matched.tolist() == np.argsort(preterminals).tolist()
     used = np.unique(np.asarray(true)[..., 2])
     assert found.measures["num_nonterminals_recovered"] == (used >= 0).sum()
     assert found.measures["f1"] == found.measures["f1_inner"] == 1
     dead = Live(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 0.0, 0.0]))
-    fewer = parse.recover(sharp, shuffled, usage, spans, dead)
+    fewer = recover(truth, shuffled, dead)
     assert fewer.num_recovered == 1
     assert fewer.measures["num_nonterminals_recovered"] <= 1
+    parsed = recovery.recover(sharp, shuffled, live, (sentences,))
+    for a, b in zip(jax.tree.leaves(parsed), jax.tree.leaves(found), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_english_grammar_is_small_proper_and_english():
     grammar, words = data.read_grammar(data.ENGLISH)
     assert [leaf.shape for leaf in grammar] == [(10,), (10, 20, 20), (10, 1000)]
     assert data.ENGLISH.stat().st_size < 200_000
-    assert words[0] == data.UNKNOWN and {"the", "of", "she"} < set(words)
+    assert words[0] == corpus.UNKNOWN and {"the", "of", "she"} < set(words)
     assert 0.95 < np.exp(data.log_length_share(grammar, 2, 20)) <= 1

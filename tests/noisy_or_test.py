@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from lvm_jax.data import release
-from lvm_jax.models import noisy_or
-from lvm_jax.models.noisy_or import NoisyOr
+from lvm_jax.noisy_or import NoisyOr, release
+from lvm_jax.noisy_or import model as noisy_or
 
 
 def _random_network(seed, num_latents, num_observed, scale=2.0):
@@ -198,13 +197,13 @@ def test_masked_latents_change_nothing():
 
 
 def test_recovery_matches_the_study(golden, release_dir):
-    truth = release.read_noisy_or_params(
+    truth = release.read_params(
         release_dir / "noisyor" / "datasets" / "IMG" / "true_params"
     )
     cases = json.loads((golden / "img_recovery.json").read_text())
     assert len(cases) == 8
     for case in cases:
-        params = release.read_noisy_or_model(golden / case["file"])
+        params = release.read_model(golden / case["file"])
         recovery = jax.jit(noisy_or.recover)(truth, params)
         pairs = [[t, int(k)] for t, k in enumerate(recovery.matched) if k >= 0]
         assert pairs == case["matched_pairs"], case["file"]

@@ -75,3 +75,40 @@ def test_permutation_depends_on_its_key():
 def test_permutation_refuses_sizes_out_of_range():
     with pytest.raises(ValueError, match="expected a size"):
         numerics.permutation(jax.random.key(0), 0)
+
+
+@pytest.mark.parametrize("num_observed", [1, 31, 32, 33, 70])
+def test_unpack_undoes_pack(num_observed):
+    samples = np.random.default_rng(0).random((5, num_observed)) < 0.5
+    np.testing.assert_array_equal(
+        numerics.unpack_bits(numerics.pack_bits(samples), num_observed), samples
+    )
+
+
+def test_keys_are_jax_s_whatever_its_settings():
+    expected = jax.random.key_data(jax.random.key(7, impl="threefry2x32"))
+    with jax.default_prng_impl("rbg"), jax.enable_x64(True):
+        key = numerics.key(7)
+    np.testing.assert_array_equal(jax.random.key_data(key), expected)
+    assert key.dtype == jax.random.key(7, impl="threefry2x32").dtype
+    for seed in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"from 0 to 4294967295, got {seed}"):
+            numerics.key(seed)
+
+
+def test_split_holds_every_sample_once():
+    samples = np.arange(40).reshape(20, 2)
+    held_out, train = numerics.split(samples, 5)
+    np.testing.assert_array_equal(held_out, samples[:5])
+    np.testing.assert_array_equal(train, samples[5:])
+    for seed in (0, 1):
+        held_out, train = numerics.split(samples, 5, seed)
+        assert len(held_out) == 5 and (held_out != samples[:5]).any()
+        together = np.concatenate([held_out, train])
+        np.testing.assert_array_equal(np.sort(together, axis=0), samples)
+    assert len(numerics.split(np.zeros(20_000))[0]) == 1000
+    assert len(numerics.split(np.zeros(300))[0]) == 30
+    with pytest.raises(ValueError, match=r"fewer .* than the 20 there are, got 20"):
+        numerics.split(samples, 20)
+    with pytest.raises(ValueError, match="at least 1 held-out sample, got 0"):
+        numerics.split(samples, 0)

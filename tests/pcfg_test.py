@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from lvm_jax.models import parse, pcfg
-from lvm_jax.models.pcfg import Live, Pcfg
+from lvm_jax.pcfg import Live, Pcfg, parse
+from lvm_jax.pcfg import grammar as pcfg
 
 _N, _T, _V = 3, 4, 7  # as in one of the study's files, to compile once
 _MAX_WORDS = 7

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from scipy import special
 
-from lvm_jax.models import noisy_or, recognition
+from lvm_jax.noisy_or import model as noisy_or
+from lvm_jax.noisy_or import recognition
 
 
 @pytest.fixture(scope="module")
 def published(golden):
     """The study's logits of q(h | x), h and log q(h | x)."""
     data = np.load(golden / "noisy_or_log_joint.npz")
-    q = recognition.Recognition(data["q_weight"].T, data["q_bias"])
+    mean = np.zeros(data["x_centered"].shape[-1], np.float32)
+    q = recognition.Recognition(data["q_weight"].T, data["q_bias"], mean)
     return recognition.logits(q, data["x_centered"]), data["h"], data["log_q"]
 
 
@@ -58,8 +60,8 @@ def problem():
     model = noisy_or.init(jax.random.key(0), 5, 12)
     model = model._replace(failure_logits=model.failure_logits - 3)
     x, _ = noisy_or.sample(jax.random.key(1), model, 200)
-    q = recognition.init(jax.random.key(2), 5, 12)
-    return model, x, recognition.logits(q, x - x.mean(0))
+    q = recognition.init(jax.random.key(2), 5, x.mean(0))
+    return model, x, recognition.logits(q, x)
 
 
 def test_importance_weighted_bound_lies_between_elbo_and_likelihood(problem):

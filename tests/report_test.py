@@ -1,14 +1,28 @@
-"""Intervals against their definitions, and tables and figures from rows."""
+"""Intervals against their definitions, tables, figures, and the standard report."""
 
+import io
+import itertools
 import math
+import pathlib
+import subprocess
+import sys
+import types
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
 from scipy import stats
 
-from lvm_jax import figures, report
-from lvm_jax.types import Recovery
+from lvm_jax import report
+from lvm_jax.report.summary import mean_intervals
+from lvm_jax.types import Recovery, level_name
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+_ELBO = {"held_out_elbo": "ELBO"}
+# An error, if it is taken for mathematics.
+_NAME = "corpus $x^$"
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 16), (7, 16), (16, 16), (1, 3)])
@@ -33,6 +47,21 @@ def test_mean_interval_covers_the_mean_as_often_as_it_says():
     assert abs(covered - 0.95) < 0.02
 
 
+def test_mean_intervals_are_those_of_what_is_counted():
+    random = np.random.default_rng(2)
+    values, counted = random.normal(size=(6, 2, 5)), random.random((6, 2, 5)) < 0.6
+    counted[:, 0, :2] = [[False, False]] * 5 + [[False, True]]
+    values[~counted] = np.nan
+    intervals = mean_intervals(values, counted)
+    for place in itertools.product(range(2), range(5)):
+        some = values[:, *place][counted[:, *place]]
+        expected = report.mean_interval(some)
+        np.testing.assert_allclose(intervals[:, *place], expected)
+        if len(some) > 1:
+            test = stats.ttest_1samp(some, 0).confidence_interval(0.95)
+            np.testing.assert_allclose(expected, (some.mean(), *test))
+
+
 def test_difference_interval_is_welchs():
     """By the textbook's degrees of freedom (Welch and Satterthwaite)."""
     random = np.random.default_rng(1)
@@ -47,14 +76,45 @@ def test_difference_interval_is_welchs():
     )
 
 
-def test_mean_interval_of_one_value_has_no_bounds():
-    estimate, low, high = report.mean_interval([3.0])
-    assert estimate == 3.0 and math.isnan(low) and math.isnan(high)
+def test_paired_interval_is_students_of_the_differences():
+    random = np.random.default_rng(3)
+    others = random.normal(0, 10, 9)
+    values = others + random.normal(1, 0.5, 9)
+    test = stats.ttest_rel(values, others).confidence_interval(0.95)
+    interval = report.paired_interval(values, others)
+    np.testing.assert_allclose(interval, ((values - others).mean(), *test))
+    welch = report.difference_interval(values, others)
+    assert interval.high - interval.low < (welch.high - welch.low) / 5
+    with pytest.raises(ValueError, match="expected pairs of values, got 9 and 8"):
+        report.paired_interval(values, others[:8])
+
+
+def test_intervals_of_too_few_values_have_no_bounds():
+    nan = math.nan
+    np.testing.assert_array_equal(report.mean_interval([3.0]), (3, nan, nan))
+    np.testing.assert_array_equal(report.mean_interval([]), (nan, nan, nan))
+    np.testing.assert_array_equal(report.paired_interval([3], [1]), (2, nan, nan))
+    np.testing.assert_array_equal(
+        report.difference_interval([3.0], [1.0, 2.0]), (1.5, nan, nan)
+    )
+    np.testing.assert_array_equal(
+        report.difference_interval([3.0, 1.0], []), (nan, nan, nan)
+    )
+
+
+def test_intervals_of_equal_values_have_no_width():
+    assert report.mean_interval([2.0, 2.0]) == (2, 2, 2)
+    assert report.difference_interval([2.0, 2.0], [1.0, 1.0]) == (1, 1, 1)
 
 
 def _row(level, recovered, **more):
     return {
+        "dataset": _NAME,
         "level": level,
+        "setting": "slow",
+        "rate": 0.1,
+        "seed": 0,
+        "epoch": 20,
         "num_recovered": recovered,
         "num_kept": recovered,
         "num_recovered_after_filter": recovered,
@@ -75,64 +135,427 @@ def kept():
     ]
 
 
+def _without_recovery(rows):
+    return [
+        {name: row[name] for name in row if not name.startswith("num_")} for row in rows
+    ]
+
+
 def test_summaries_count_diverged_runs_as_failures(kept):
-    first, second = report.summarise(kept, 8, ["held_out_elbo"])
+    first, second = report.summarise(kept, 8, list(_ELBO))
     assert (first.level, first.num_runs, first.num_diverged) == ("8", 2, 1)
     assert first.recovered.estimate == 2.5 and first.full.estimate == 0
     assert first.measures["held_out_elbo"].estimate == -12
     assert second.full.estimate == 1 and second.exact_after_filter.estimate == 0.5
+    assert first.bounds == frozenset() and second.bounds == {"held_out_elbo"}
 
 
 def test_a_diverged_run_has_a_count_of_zero_and_no_other_measure():
-    rows = [_row(8, 5, num_pairs=6), _row(8, 0, diverged=True, num_pairs=0)]
+    rows = [_row(8, 5, num_pairs=6), _row(8, 8, diverged=True, num_pairs=9)]
     (summary,) = report.summarise(rows, 8, ["num_pairs", "held_out_elbo"])
     assert summary.measures["num_pairs"].estimate == 3
     assert summary.measures["held_out_elbo"].estimate == -12
+    assert summary.recovered.estimate == 2.5 and summary.full.estimate == 0
+
+
+def test_summaries_are_of_each_level_and_setting_as_they_come():
+    rows = [
+        _row(level, recovered, setting=setting)
+        for level, setting, recovered in [
+            (16, "slow", 1),
+            (16, "fast", 2),
+            (8, "slow", 3),
+            (16, "slow", 5),
+            (8, "fast", 4),
+        ]
+    ]
+    assert [
+        (row.level, row.setting, row.num_runs, row.recovered.estimate)
+        for row in report.summarise(rows, 8, [])
+    ] == [
+        ("16", "slow", 2, 3),
+        ("16", "fast", 1, 2),
+        ("8", "slow", 1, 3),
+        ("8", "fast", 1, 4),
+    ]
+
+
+def test_a_measure_that_rows_lack_is_an_error(kept):
+    with pytest.raises(ValueError, match="expected a column elbo, got dataset, level"):
+        report.summarise(kept, 8, ["elbo"])
 
 
 def test_table_labels_bounds(kept):
-    summaries = report.summarise(kept, 8, ["held_out_elbo"])
-    table = report.format_table(summaries, 8, {"held_out_elbo": "ELBO"}).splitlines()
+    summaries = report.summarise(kept, 8, list(_ELBO))
+    table = report.format_table(summaries, 8, _ELBO).splitlines()
     assert "at least" in table[-1] and "at least" not in table[-2]
     assert len({len(line) for line in table}) == 1
 
 
+def test_table_has_columns_for_settings_and_recovery_where_there_are_some(kept):
+    def heading(rows, num_truths):
+        summaries = report.summarise(rows, num_truths, list(_ELBO))
+        return report.format_table(summaries, num_truths, _ELBO).splitlines()[0].split()
+
+    several = [*kept, _row(8, 5, setting="fast")]
+    assert "setting" not in heading(kept, 8) and "recovered" in heading(kept, 8)
+    assert heading(several, 8)[:3] == ["level", "setting", "runs"]
+    bare = heading(_without_recovery(several), None)
+    assert bare == ["level", "setting", "runs", "diverged", "ELBO"]
+
+
+def test_without_a_truth_summaries_have_no_recovery(kept):
+    for row in report.summarise(_without_recovery(kept), None, []):
+        assert row.recovered is row.full is None
+        assert row.recovered_after_filter is row.exact_after_filter is None
+
+
 def test_differences_are_to_the_first_level_and_leave_bounds_out(kept):
     more = _row(32, 7, held_out_elbo=-11.0)
-    headers = {"held_out_elbo": "ELBO"}
-    wider, widest = report.format_differences([*kept, more], headers)
-    assert wider == "16 less 8: recovered +5.50 [-26.27, +37.27]"
+    wider, widest = report.format_differences([*kept, more], _ELBO)
+    assert wider == "16 less 8 (Welch): recovered +5.50 [-26.27, +37.27]"
     assert widest == (
-        "32 less 8: recovered +4.50 [+nan, +nan], ELBO +1.00 [+nan, +nan]"
+        "32 less 8 (Welch): recovered +4.50 [+nan, +nan], ELBO +1.00 [+nan, +nan]"
     )
-    assert report.format_differences(kept[:2], headers) == []
+    assert report.format_differences(kept[:2], _ELBO) == []
+    assert report.format_differences([], _ELBO) == []
 
 
-def test_figures_are_drawn(kept, tmp_path):
-    summaries = report.summarise(kept, 8, ["held_out_elbo"])
-    history = [row | {"epoch": e} for row in kept for e in (1, 2)]
-    recovery = Recovery(
-        matched=np.array([1, -1]),
-        kept=np.array([0, 1, 0]),
-        discarded=np.array([1, 0, 0]),
-        duplicate=np.array([0, 0, 1]),
-        num_recovered=1,
-        num_kept=1,
-        num_recovered_after_filter=1,
-        measures={},
+def test_differences_without_a_truth_are_of_measures_alone(kept):
+    rows = _without_recovery([kept[0], _row(32, 7, held_out_elbo=-11.0)])
+    (line,) = report.format_differences(rows, _ELBO, digits=1)
+    assert line == "32 less 8 (Welch): ELBO +1.0 [+nan, +nan]"
+    assert report.format_differences(rows, {}) == []
+
+
+def test_differences_of_settings_are_paired_by_seed():
+    elbo = {"slow": [-14.0, -13.0, -12.0, -9.0], "fast": [-13.0, -12.5, -10.5, -1.0]}
+    rows = [
+        _row(
+            8, seed, setting=setting, seed=seed, held_out_elbo=values[seed], diverged=d
+        )
+        for (setting, values), order in zip(
+            elbo.items(), ((0, 1, 2, 3), (2, 0, 3, 1)), strict=True
+        )
+        for seed in order
+        for d in [setting == "fast" and seed == 3]
+    ]
+    (line,) = report.format_differences(rows, _ELBO)
+    low, high = stats.ttest_1samp([1, 0.5, 1.5], 0).confidence_interval(0.95)
+    # Of the diverged run's pair the count stays, as zero less three.
+    least, most = stats.ttest_1samp([0, 0, 0, -3], 0).confidence_interval(0.95)
+    assert line == (
+        "setting fast less slow at level 8 (paired): "
+        f"recovered -0.75 [{least:+.2f}, {most:+.2f}], "
+        f"ELBO +1.00 [{low:+.2f}, {high:+.2f}]"
     )
-    pictures = np.random.default_rng(0).random((3, 4, 4))
-    draw = {
-        "full": lambda p: figures.plot_full_recovery(summaries, p, "IMG"),
-        "measure": lambda p: figures.plot_measure(
-            kept, "held_out_elbo", p, label="nats", title="IMG", truth=-11.0
+
+
+def test_differences_say_what_they_are_of():
+    rows = [
+        _row(level, 1, setting=setting, seed=seed)
+        for level in (8, 16)
+        for setting in ("slow", "fast", "mad")
+        for seed in (0, 1)
+    ]
+    titles = [line.split(":")[0] for line in report.format_differences(rows, {})]
+    assert titles == [
+        "16 less 8 at setting slow (Welch)",
+        "16 less 8 at setting fast (Welch)",
+        "16 less 8 at setting mad (Welch)",
+        "setting fast less slow at level 8 (paired)",
+        "setting mad less slow at level 8 (paired)",
+        "setting fast less slow at level 16 (paired)",
+        "setting mad less slow at level 16 (paired)",
+    ]
+
+
+def test_where_all_runs_diverged_measures_are_nan():
+    rows = [
+        _row(level, 0, setting=setting, diverged=level == 16, held_out_elbo=math.nan)
+        for level in (8, 16)
+        for setting in ("slow", "fast")
+    ]
+    summaries = report.summarise(rows, 8, list(_ELBO))
+    assert "nan [nan, nan]" in report.format_table(summaries, 8, _ELBO)
+    assert len(report.format_differences(rows, _ELBO)) == 4
+
+
+def _results(settings=("slow",), levels=(8, 16), num_truths=8, num_seeds=3):
+    """Stands in for what training returns, with one run that has diverged."""
+    random = np.random.default_rng(0)
+    shape = (len(levels), len(settings), num_seeds, 4)
+    history = {
+        "train_elbo": random.normal(size=shape),
+        "held_out_elbo": random.normal(-12, 1, shape),
+        "diverged": np.zeros(shape, bool),
+    }
+    if num_truths is not None:
+        for name in ("num_recovered", "num_kept", "num_recovered_after_filter"):
+            history[name] = random.integers(0, num_truths + 1, shape)
+    history["diverged"][0, -1, 1, 2:] = True
+    for name, values in history.items():
+        if name != "diverged":
+            values[history["diverged"]] = 0 if name.startswith("num_") else np.nan
+
+    def kept_rows(**measures):
+        return [
+            {
+                "dataset": _NAME,
+                "level": level_name(level),
+                "setting": setting,
+                "seed": seed,
+                "epoch": 4,
+                **{name: values[*run, -1].item() for name, values in history.items()},
+                **{name: values[run].item() for name, values in measures.items()},
+            }
+            for i, level in enumerate(levels)
+            for j, setting in enumerate(settings)
+            for seed in range(num_seeds)
+            for run in [(i, j, seed)]
+        ]
+
+    return types.SimpleNamespace(
+        name=_NAME,
+        plan=types.SimpleNamespace(levels=levels, settings=dict.fromkeys(settings)),
+        epochs=np.arange(1, 5),
+        history=history,
+        num_truths=num_truths,
+        kept_rows=kept_rows,
+    )
+
+
+_SETTINGS = {
+    "one": ("$s^$",),
+    "three": ("$s^$", "_t", "a=0.5, " * 6),
+    "ten": tuple(f"${number}^$" for number in range(10)),
+}
+_RECOVERY = Recovery(
+    matched=np.array([1, -1]),
+    kept=np.array([0, 1, 0]),
+    discarded=np.array([1, 0, 0]),
+    duplicate=np.array([0, 0, 1]),
+    num_recovered=1,
+    num_kept=1,
+    num_recovered_after_filter=1,
+    measures={},
+)
+
+
+def _sweep_figures(settings):
+    results = _results(settings)
+    rows = results.kept_rows(elbo_is_bound=results.history["diverged"][..., -1])
+    summaries = report.summarise(rows, 8, [])
+    return {
+        "full": lambda: report.plot_full_recovery(summaries, _NAME),
+        "recovered": lambda: report.plot_recovered(summaries, 8, _NAME),
+        "measure": lambda: report.plot_measure(
+            rows, "held_out_elbo", label=_NAME, title=_NAME, truth=-11.0
         ),
-        "epochs": lambda p: figures.plot_recovered_by_epoch(history, 8, p, "IMG"),
-        "pictures": lambda p: figures.plot_pictures(
-            pictures[:2], pictures, recovery, p, "IMG"
+        "recovered by epoch": lambda: report.plot_recovered_by_epoch(results, 8),
+        "by epoch": lambda: report.plot_by_epoch(results, "held_out_elbo", label=_NAME),
+    }
+
+
+def _latent_figures():
+    random = np.random.default_rng(0)
+    pictures, similarity = random.random((3, 4, 4)), random.uniform(-1, 1, (2, 3))
+    words = ["$x^$", "$", "dog"]
+    spans = np.array([[0, 2, 1], [0, 1, 0]])
+    others = np.array([[0, 2, 3], [1, 2, 0]])
+    return {
+        "pictures": lambda: report.plot_pictures(
+            pictures[:2], pictures, _RECOVERY, _NAME
+        ),
+        "similarity": lambda: report.plot_similarity(
+            similarity, _RECOVERY, _NAME, label=_NAME
+        ),
+        "trees": lambda: report.plot_trees(
+            [words, words[:1]], [spans, spans[:0]], [others, spans[:0]], _NAME
         ),
     }
-    for name, plot in draw.items():
-        path = tmp_path / "figures" / f"{name}.png"
-        plot(path)
-        assert image.imread(path).std() > 0.01, name
+
+
+_FIGURES = {
+    **{
+        f"{name}, {number}": draw
+        for number, settings in _SETTINGS.items()
+        for name, draw in _sweep_figures(settings).items()
+    },
+    **_latent_figures(),
+}
+
+
+def _png(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=60)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", _FIGURES)
+def test_figures_are_drawn_alike_anywhere_and_change_nothing(name, tmp_path):
+    before = matplotlib.rcParams.copy()
+    figure = _FIGURES[name]()
+    assert matplotlib.rcParams.copy() == before
+    picture = _png(figure)
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "grid.alpha": 1}):
+        assert _png(figure) == picture
+    path = tmp_path / "new" / "figures" / "figure.png"
+    report.save(figure, path)
+    assert matplotlib.rcParams.copy() == before
+    assert image.imread(path).std() > 0.01
+    assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+    texts = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert _NAME in " ".join(texts).replace("\n", " ")
+    corners = figure.get_tightbbox().get_points() / figure.get_size_inches()
+    assert np.all((corners > -0.01) & (corners < 1.01))
+
+
+def test_the_same_figure_makes_the_same_file(tmp_path):
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    draw = _FIGURES["measure, three"]
+    figure = draw()
+    for file, drawn in zip(files, (figure, figure, draw()), strict=True):
+        report.save(drawn, file)
+    first, *others = [file.read_bytes() for file in files]
+    assert all(other == first for other in others)
+
+
+def test_import_leaves_matplotlib_alone():
+    code = (
+        "import sys, matplotlib; before = matplotlib.rcParams.copy();"
+        "import lvm_jax.report;"
+        "assert matplotlib.rcParams.copy() == before;"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    root = pathlib.Path(report.__path__[0]).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def _texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
+def test_settings_are_series_up_to_those_that_can_be_told_apart():
+    three, ten = (_FIGURES[f"measure, {number}"]() for number in ("three", "ten"))
+    assert "_t" in _texts(three)
+    assert "8 of 10 settings" in _texts(ten)
+    assert "$7^$" in _texts(ten) and "$8^$" not in _texts(ten)
+    (axes,) = _FIGURES["full, one"]().axes
+    assert len(axes.containers) == 2  # before and after the filter
+    left, right = _FIGURES["full, three"]().axes
+    assert len(left.containers) == len(right.containers) == 3
+
+
+def test_levels_at_which_all_runs_diverged_keep_their_place():
+    rows = [_row(8, 0, diverged=True, held_out_elbo=math.nan), _row(16, 8)]
+    figure = report.plot_measure(rows, "held_out_elbo", label="nats")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["8", "16"]
+    assert _png(figure)
+
+
+def test_figures_of_nothing_are_errors(kept):
+    bare = report.summarise(_without_recovery(kept), None, [])
+    for summaries in (bare, []):
+        with pytest.raises(ValueError, match="expected summaries of recovery"):
+            report.plot_full_recovery(summaries)
+    with pytest.raises(ValueError, match="expected rows, at least one, got none"):
+        report.plot_measure([], "held_out_elbo", label="nats")
+    with pytest.raises(ValueError, match=r"a column of train_elbo, .*, got elbo"):
+        report.plot_by_epoch(_results(), "elbo", label="nats")
+
+
+@pytest.mark.parametrize("column", ["held_out_elbo", "num_recovered"])
+def test_lines_by_epoch_are_means_of_runs_that_have_not_diverged(column):
+    results = _results(("slow", "fast"), num_seeds=5)
+    figure = report.plot_by_epoch(results, column, label="nats")
+    for setting, axes in enumerate(figure.axes):
+        assert axes.get_title() == ("slow", "fast")[setting]
+        for level, line in enumerate(axes.lines):
+            runs = results.history[column][level, setting]
+            bad = results.history["diverged"][level, setting]
+            if column == "num_recovered":
+                bad = np.zeros_like(bad)
+            expected = [
+                report.mean_interval(runs[~bad[:, epoch], epoch]) for epoch in range(4)
+            ]
+            np.testing.assert_array_equal(line.get_xdata(), results.epochs)
+            np.testing.assert_allclose(line.get_ydata(), np.array(expected)[:, 0])
+            (path,) = axes.collections[level].get_paths()
+            band = {(round(x, 9), round(y, 9)) for x, y in path.vertices}
+            for epoch, (_, low, high) in enumerate(expected, 1):
+                assert {(epoch, round(low, 9)), (epoch, round(high, 9))} <= band
+
+
+def _names(folder):
+    return {path.stem for path in folder.iterdir()}
+
+
+def test_write_draws_what_there_is_and_returns_the_text(tmp_path):
+    results = _results(("slow", "fast"))
+    text = report.write(results, tmp_path / "figures", truth={"held_out_elbo": -11.0})
+    assert _names(tmp_path / "figures") == {
+        "full_recovery",
+        "recovered",
+        "recovered_by_epoch",
+        "elbo",
+        "elbo_by_epoch",
+    }
+    rows, headers = results.kept_rows(), {"held_out_elbo": "held out elbo"}
+    summaries = report.summarise(rows, 8, list(headers))
+    assert text.splitlines() == [
+        *report.format_table(summaries, 8, headers).splitlines(),
+        *report.format_differences(rows, headers),
+    ]
+    # One of measures, by level alone; the line of a truth shows.
+    with_line = (tmp_path / "figures" / "elbo.png").read_bytes()
+    report.write(results, tmp_path / "figures")
+    assert (tmp_path / "figures" / "elbo.png").read_bytes() != with_line
+
+
+def test_write_of_measures_and_without_a_truth(tmp_path):
+    results = _results(num_truths=None)
+    error = np.arange(6.0).reshape(2, 1, 3)
+    text = report.write(
+        results,
+        tmp_path,
+        measures={"test_error": error},
+        headers={"test_error": "error"},
+        digits=4,
+    )
+    assert _names(tmp_path) == {"test_error"}
+    heading, _, *lines = text.splitlines()
+    assert heading.split() == ["level", "runs", "diverged", "error"]
+    assert lines[1].split()[3] == "4.0000"  # runs 3, 4 and 5
+    assert lines[2].startswith("16 less 8 (Welch): error +3.")
+
+
+def test_write_says_what_is_counted_of_latents_of_several_kinds(tmp_path):
+    for truths, has_note in ((8, True), (None, False)):
+        results = _results(levels=((8, 8), (16, 16)), num_truths=truths)
+        text = report.write(results, tmp_path, headers={})
+        assert ("of the last kind of latents" in text) == has_note
+    assert "16x16 less 8x8" in report.write(results, tmp_path)
+
+
+def test_write_draws_all_figures_that_can_be_drawn(tmp_path):
+    results = _results()
+    (tmp_path / "recovered.png").mkdir()  # where no file can be
+    results.history["held_out_odd"] = results.history["held_out_elbo"][..., :2]
+    with pytest.raises(
+        ValueError, match=r"failed: recovered\.png .*, odd_by_epoch\.png"
+    ) as error:
+        report.write(results, tmp_path)
+    assert "\n" not in str(error.value)
+    assert "full recovery, %" in error.value.__notes__[0]
+    assert {"full_recovery", "recovered_by_epoch", "elbo", "odd"} <= _names(tmp_path)
+    assert "odd_by_epoch" not in _names(tmp_path)
+
+
+def test_write_refuses_headers_that_share_a_file(tmp_path):
+    headers = {"held_out_elbo": "ELBO", "elbo": "ELBO"}
+    measures = {"elbo": np.zeros((2, 1, 3))}
+    with pytest.raises(ValueError, match="expected figures of different names, got"):
+        report.write(_results(), tmp_path, measures=measures, headers=headers)
+    assert not _names(tmp_path)

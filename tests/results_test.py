@@ -1,24 +1,30 @@
-"""Files come back as they were written, whole or not at all."""
+"""Results as arrays, rows and files; archives come back as they were written."""
+
+import math
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
-from lvm_jax import archive, results
-from lvm_jax.plan import Group, SweepConfig
-from lvm_jax.run import Record
+from lvm_jax.files import archive, table
+from lvm_jax.sweep import Plan
+from lvm_jax.sweep.plan import Group, RunName
+from lvm_jax.sweep.run import Record, Run
+from lvm_jax.training import results
+from lvm_jax.training.results import Part
 
 
-def test_rows_come_back_with_their_types(tmp_path):
-    rows = [
-        {"name": "IMG", "level": 8, "elbo": -12.25, "diverged": False},
-        {"name": "IMG", "level": "10x10", "elbo": float("nan"), "diverged": True},
-    ]
-    results.write_rows(tmp_path / "rows.csv", rows)
-    back = results.read_rows(tmp_path / "rows.csv")
-    assert back[0] == rows[0]
-    assert np.isnan(back[1].pop("elbo"))
-    assert back[1] == {"name": "IMG", "level": "10x10", "diverged": True}
+class _Rate(NamedTuple):
+    rate: float
+
+
+class _Params(NamedTuple):
+    weight: np.ndarray
+
+
+class _State(NamedTuple):
+    params: _Params
 
 
 def test_arrays_come_back_by_path(tmp_path):
@@ -29,49 +35,166 @@ def test_arrays_come_back_by_path(tmp_path):
     np.testing.assert_array_equal(back["16/0"], np.eye(2))
 
 
+def test_a_tree_is_rebuilt_from_what_is_said_of_it():
+    tree = {"a": _Params(np.arange(3)), "b": (np.eye(2), None), "c": {}}
+    description = archive.structure(tree)
+    back = archive.rebuild(description, archive.flatten(tree))
+    assert type(back["a"]) is _Params and back["b"][1] is None and back["c"] == {}
+    np.testing.assert_array_equal(back["b"][0], np.eye(2))
+    with pytest.raises(ValueError, match="an array a/weight, got none"):
+        archive.rebuild(description, {})
+
+
+@pytest.mark.parametrize("kind", ["os:system", "nowhere:Params", "builtins:tuple", ""])
+def test_a_record_of_an_unknown_type_has_its_fields(kind):
+    description = {"record": kind, "fields": {"weight": "array"}}
+    back = archive.rebuild(description, {"weight": np.arange(3)})
+    assert back._fields == ("weight",) and back.weight.tolist() == [0, 1, 2]
+
+
 def test_pickles_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
         archive.read(tmp_path / "a.npz")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "rows.csv"
-    results.write_rows(path, [{"a": 1}])
-    with pytest.raises(ValueError, match="fields not in fieldnames"):
-        results.write_rows(path, [{"a": 2}, {"b": 3}])
-    assert results.read_rows(path) == [{"a": 1}]
-    assert list(tmp_path.iterdir()) == [path]
+_EPOCHS = 4
 
 
-def test_history_has_a_row_for_each_run_and_epoch():
-    group = Group(width=9, levels=(8, 8, 9, 9), seeds=(3, 4, 3, 4))
-    values = np.arange(8.0).reshape(4, 2)
+def _part(runs, snapshots):
+    """Runs of a group: what they measure tells which run it is, and when."""
+    number = np.array([100 * run.level + run.seed for run in runs], float)
+    number += [{"a": 0.25, "b": 0.5}[run.setting] for run in runs]
+    values = number[:, None] + 1000 * np.arange(1, 2 * _EPOCHS + 1)
+    last, best = values[:, -1], values[:, 2 * snapshots - 1]
+    diverged = number == 803.5
+    run = Run(
+        key=np.zeros((len(runs), 2), np.uint32),
+        live=np.ones((len(runs), 9)),
+        hyperparams=_Rate(number),
+        state=_State(_Params(np.stack([last] * 3, axis=1))),
+        objective=np.where(number % 2 < 1, -last, last),
+        kept=_Params(np.stack([best] * 3, axis=1)),
+        kept_objective=np.where(diverged, -np.inf, -best),
+        kept_epoch=np.where(diverged, 0, snapshots),
+        diverged=diverged,
+    )
     record = Record(
         train={"elbo": values},
         held_out={"elbo": values - 1},
         recovery={"num_recovered": values.astype(int)},
-        diverged=values > 6,
+        diverged=np.broadcast_to(diverged[:, None], values.shape),
     )
-    later = Group(width=9, levels=(8, 9), seeds=(5, 5))
-    other = jax.tree.map(lambda leaf: leaf[2:], record)
-    config = SweepConfig(levels=(9, 8), seeds=(3, 4, 5))
-    histories = [([later], [other]), ([group], [record])]
-    rows = list(results.history_rows("IMG", config, histories))
-    assert [(row["level"], row["seed"], row["epoch"]) for row in rows] == [
-        (level, seed, epoch)
-        for level in ("9", "8")
-        for seed in (3, 4, 5)
-        for epoch in (1, 2)
+    return Part((Group(9, tuple(runs)),), (run,), (record,))
+
+
+@pytest.fixture
+def trained():
+    """Two waves, out of order, of two levels, two settings and three seeds."""
+    plan = Plan(
+        levels=(9, 8),
+        seeds=(3, 4, 5),
+        settings={"a": _Rate(0.1), "b": {8: _Rate(0.2), 9: _Rate(0.3)}},
+        records_per_epoch=2,
+    )
+    runs = [
+        RunName(level, setting, seed)
+        for seed in (5, 3, 4)
+        for setting in "ba"
+        for level in (8, 9)
     ]
+    parts = [_part(runs[:5], 2), _part(runs[5:], 2)]
+    return results.assemble("IMG", plan, _EPOCHS, parts, 8)
+
+
+def test_every_run_is_in_its_place(trained):
+    assert trained.history["train_elbo"].shape == (2, 2, 3, 8)
+    np.testing.assert_array_equal(trained.epochs, np.arange(1, 9) / 2)
+    for level, of_level in zip((9, 8), trained.history["train_elbo"], strict=True):
+        for fraction, of_setting in zip((0.25, 0.5), of_level, strict=True):
+            for seed, values in zip((3, 4, 5), of_setting, strict=True):
+                expected = 100 * level + seed + fraction + 1000 * np.arange(1, 9)
+                np.testing.assert_array_equal(values, expected)
+    assert list(trained.kept) == [9, 8]
+    assert trained.kept[8].params.weight.shape == (2, 3, 3)
+
+
+def test_rows_name_run_setting_and_epoch(trained):
+    rows = list(trained.rows())
+    assert len(rows) == 2 * 2 * 3 * 8
     assert rows[1] == {
         "dataset": "IMG",
         "level": "9",
+        "setting": "a",
+        "rate": 0.1,
         "seed": 3,
-        "epoch": 2,
-        "train_elbo": 5.0,
-        "held_out_elbo": 4.0,
-        "num_recovered": 5,
+        "epoch": 1.0,
+        "train_elbo": 2903.25,
+        "held_out_elbo": 2902.25,
+        "num_recovered": 2903,
         "diverged": False,
     }
-    assert rows[5]["train_elbo"] == 7.0 and rows[5]["diverged"]
+    assert {(row["level"], row["setting"], row["rate"]) for row in rows} == {
+        ("9", "a", 0.1),
+        ("9", "b", 0.3),
+        ("8", "a", 0.1),
+        ("8", "b", 0.2),
+    }
+
+
+def test_a_kept_row_is_the_history_row_at_the_kept_epoch(trained):
+    history = {
+        tuple(row[name] for name in ("level", "setting", "seed", "epoch")): row
+        for row in trained.rows()
+    }
+    extra = np.arange(12.0).reshape(2, 2, 3)
+    rows = trained.kept_rows(extra=extra)
+    assert [row["extra"] for row in rows] == list(range(12))
+    epochs = set()
+    for row in rows:
+        row.pop("extra")
+        epochs.add(row["epoch"])
+        place = tuple(row[name] for name in ("level", "setting", "seed", "epoch"))
+        if not row["diverged"]:
+            assert row == history[place]
+    assert epochs == {0, 2, 4}
+
+
+def test_a_run_that_diverged_has_kept_nothing_and_recovered_nothing(trained):
+    (row,) = [row for row in trained.kept_rows() if row["diverged"]]
+    assert (row["level"], row["setting"], row["epoch"]) == ("8", "b", 0)
+    assert row["num_recovered"] == 0 and math.isnan(row["held_out_elbo"])
+
+
+def test_results_come_back_as_they_were_saved(tmp_path, trained):
+    results.save(trained, tmp_path)
+    back = results.load(tmp_path)
+    assert back.plan == Plan(
+        levels=(9, 8),
+        seeds=(3, 4, 5),
+        settings={
+            "a": {9: _Rate(0.1), 8: _Rate(0.1)},
+            "b": {9: _Rate(0.3), 8: _Rate(0.2)},
+        },
+        records_per_epoch=2,
+    )
+    assert (back.name, back.num_truths) == (trained.name, 8)
+    assert list(back.history) == list(trained.history)
+    assert type(back.kept[8].params) is _Params
+    for a, b in zip(
+        jax.tree.leaves((back.history, back.kept, back.epochs)),
+        jax.tree.leaves((trained.history, trained.kept, trained.epochs)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert len(table.read_rows(tmp_path / "history.csv")) == 96
+    kept = table.read_rows(tmp_path / "kept.csv")
+    assert len(kept) == 12 and kept[0]["rate"] == 0.1
+
+
+def test_results_that_are_not_there_or_damaged_are_named(tmp_path, trained):
+    with pytest.raises(FileNotFoundError, match="training has not ended"):
+        results.load(tmp_path)
+    archive.write(tmp_path / "results.npz", {"about": np.zeros(3, np.uint8)})
+    with pytest.raises(ValueError, match="expected saved results in"):
+        results.load(tmp_path)

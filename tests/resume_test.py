@@ -8,7 +8,8 @@ import time
 import pytest
 from sweep_process import SweepProcess, check_same, checkpoints
 
-from lvm_jax import results, workdir
+from lvm_jax.files import table
+from lvm_jax.training import workdir
 
 
 def test_twenty_kills_change_nothing(tmp_path):
@@ -32,7 +33,7 @@ def test_twenty_kills_change_nothing(tmp_path):
     sweep = SweepProcess(path, f"--epochs={epochs}")
     assert sweep.wait() == 0, sweep.text
     check_same(path, tmp_path / "reference")
-    rows = results.read_rows(path / results.HISTORY)
+    rows = table.read_rows(path / workdir.HISTORY)
     places = [(row["level"], row["seed"], row["epoch"]) for row in rows]
     assert places == [
         (level, seed, epoch)
@@ -50,7 +51,7 @@ def test_a_signal_saves_the_running_call(tmp_path, reference, number):
     os.kill(sweep.process.pid, number)
     assert sweep.wait() == 128 + number, sweep.text
     (reached,) = checkpoints(path)
-    assert 0 < reached < 60 and not (path / results.KEPT).exists()
+    assert 0 < reached < 60 and not (path / workdir.KEPT).exists()
     assert SweepProcess(path).wait() == 0
     check_same(path, reference)
 
@@ -74,19 +75,20 @@ def test_more_epochs_and_runs_add_to_what_is_there(tmp_path, reference):
     assert few.wait() == 0, few.text
     sweep = SweepProcess(path)
     assert sweep.wait() == 0, sweep.text
-    assert len(workdir.waves(path)) == 3 and "| 10/60 " in sweep.text
+    assert len(list((path / "waves").iterdir())) == 3 and "| 10/60 " in sweep.text
     check_same(path, reference)
 
 
 def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     path = tmp_path / "run"
-    flags = ["--memory_limit=0.2", "--devices=1", "--epochs=2"]
+    flags = ["--memory_limit=0.22", "--devices=1", "--epochs=2"]
     planned = SweepProcess(path, "--dry_run", *flags)
     assert planned.wait() == 0, planned.text
-    plan = planned.text.splitlines()
+    setting, *plan = planned.text.splitlines()
+    assert setting == "setting default: step_size=0.1 threshold=0.005 at 4, 5"
     assert len(plan) > 1 and all("MiB a device" in line for line in plan)
     assert not path.exists()
     trained = SweepProcess(path, *flags)
     assert trained.wait() == 0, trained.text
     assert [line for line in trained.text.splitlines() if "MiB" in line] == plan
-    assert len(results.read_rows(path / results.KEPT)) == 6
+    assert len(table.read_rows(path / workdir.KEPT)) == 6

@@ -7,10 +7,8 @@ import pytest
 import scipy.optimize
 from jax.test_util import check_grads
 
-from lvm_jax.data import release
-from lvm_jax.data import sparse_coding as data
-from lvm_jax.models import sparse_coding
-from lvm_jax.models.sparse_coding import SparseCoding
+from lvm_jax.sparse_coding import SparseCoding, data, release
+from lvm_jax.sparse_coding import model as sparse_coding
 
 _TOLERANCE = {"float32": 2e-3, "float64": 1e-6}
 _TOLERANCE_IF_SINGULAR = {"float32": 6e-2, "float64": 3e-5}
@@ -198,7 +196,7 @@ def test_no_samples_are_refused():
 
 @pytest.mark.parametrize("gamma", [5, 10])
 def test_published_columns_stand_at_the_angle(release_dir, gamma):
-    truth = release.read_sparse_coding_truth(release_dir, f"gamma{gamma}")
+    truth = release.read_published_truth(release_dir, f"gamma{gamma}")
     columns = np.asarray(truth.dictionary)
     assert columns.shape == (24, 100)
     cosines = (columns[::2] * columns[1::2]).sum(1)
@@ -224,14 +222,14 @@ def test_a_malformed_matrix_is_refused_in_one_line(tmp_path, text, message):
     folder.mkdir(parents=True)
     (folder / "matrix.txt").write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        release.read_sparse_coding_truth(tmp_path, "mine")
+        release.read_published_truth(tmp_path, "mine")
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_data_set_is_refused_by_name(tmp_path):
     (tmp_path / "sparsecoding" / "datasets" / "gamma5").mkdir(parents=True)
     with pytest.raises(ValueError, match="gamma7, got only gamma5"):
-        release.read_sparse_coding_truth(tmp_path, "gamma7")
+        release.read_published_truth(tmp_path, "gamma7")
 
 
 def _learned(seed):
@@ -270,11 +268,11 @@ def _filter(columns, usage):
 def test_recovery_agrees_with_scipy_and_a_plain_filter(seed):
     truth, columns, usage = _learned(seed)
     padded = np.concatenate([columns, np.zeros((3, 30))])
-    recovery = jax.jit(sparse_coding.recover)(
+    recovery = jax.jit(sparse_coding.recover_by_usage)(
         SparseCoding(jnp.asarray(truth)),
         SparseCoding(jnp.asarray(padded)),
-        jnp.asarray(np.concatenate([usage, np.zeros(3)])),
         jnp.arange(19) < 16,
+        jnp.asarray(np.concatenate([usage, np.zeros(3)])),
     )
     distance = ((truth[:, None] - columns) ** 2).sum(-1)
     matched = _match(distance, list(range(16)))

@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 
-from lvm_jax import results
+from lvm_jax.training import workdir
 
 _MODULE = "experiments.sparse_coding"
 _FLAGS = [
@@ -22,9 +22,9 @@ _FLAGS = [
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
     "--block=1",  # several in a row
 ]
-_TABLES = (results.HISTORY, results.KEPT, results.LEARNED, results.TRUTH)
+_TABLES = (workdir.HISTORY, workdir.KEPT, workdir.RESULTS, workdir.DATA)
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([_MODULE, "lvm_jax.checkpoint"])
+_context.set_forkserver_preload([_MODULE])
 
 
 def _drop_capabilities():

@@ -1,12 +1,13 @@
-"""What is lacking of a sweep, and waves that fit into memory."""
+"""What is missing of a plan, and waves that fit into memory."""
 
 import itertools
+from typing import NamedTuple
 
 import pytest
 
-from lvm_jax import waves
-from lvm_jax.sweep import Memory
-from lvm_jax.waves import Wave
+from lvm_jax.sweep import Memory, Plan
+from lvm_jax.training import waves
+from lvm_jax.training.waves import Wave
 
 _MIB = 2**20
 
@@ -21,45 +22,65 @@ class _Sweep:
 
     def memory(self):
         per_device = -(-len(self._wave.seeds) // self.num_devices)
+        per_device *= len(self._wave.settings)
         runs = per_device * len(self._wave.levels)
         latents = per_device * sum(self._wave.levels)
         return Memory(_MIB, _MIB * latents / runs, runs)
 
 
-def _pairs(waves_):
-    return [
-        pair for wave in waves_ for pair in itertools.product(wave.levels, wave.seeds)
-    ]
+class _Rate(NamedTuple):
+    rate: float
 
 
-def test_what_is_lacking_is_every_run_once():
-    there = [Wave((8,), (0, 1)), Wave((16,), (0, 1, 2))]
-    lacking = waves.missing(there, (8, 16, 32, 64), (0, 1, 2, 3))
-    assert lacking == [
-        Wave((8,), (2, 3)),
-        Wave((16,), (3,)),
-        Wave((32, 64), (0, 1, 2, 3)),
+def _plan(levels, settings, seeds):
+    rates = {name: _Rate(float(place)) for place, name in enumerate(settings)}
+    return Plan(levels=levels, seeds=seeds, settings=rates)
+
+
+def _runs(waves_):
+    return [run for wave in waves_ for run in itertools.product(*wave)]
+
+
+def test_what_is_missing_is_every_run_once():
+    present = [Wave((8,), ("a",), (0, 1)), Wave((16,), ("a",), (0, 1, 2))]
+    plan = _plan((8, 16, 32, 64), ("a",), (0, 1, 2, 3))
+    missing = waves.missing(present, plan)
+    assert missing == [
+        Wave((8,), ("a",), (2, 3)),
+        Wave((16,), ("a",), (3,)),
+        Wave((32, 64), ("a",), (0, 1, 2, 3)),
     ]
-    assert waves.missing(there + lacking, (8, 16, 32, 64), (0, 1, 2, 3)) == []
+    assert waves.missing(present + missing, plan) == []
+
+
+def test_another_setting_and_other_seeds_and_levels_at_once_miss_every_run_once():
+    present = [Wave((8, 16), ("a",), (0, 1)), Wave((8,), ("b",), (0,))]
+    plan = _plan((8, 16, 32), ("a", "b", "c"), (0, 1, 2))
+    missing = waves.missing(present, plan)
+    assert sorted(_runs(present + missing)) == sorted(_runs([waves.whole(plan)]))
+    assert Wave((8, 16, 32), ("c",), (0, 1, 2)) in missing
+    alike = waves.missing([], plan)
+    assert alike == [waves.whole(plan)]
 
 
 def test_runs_that_are_not_asked_for_are_refused():
-    with pytest.raises(ValueError, match="none of level 8 and seed 1"):
-        waves.missing([Wave((8,), (0, 1))], (8,), (0,))
+    with pytest.raises(ValueError, match="none of level 8, setting 'a' and seed 1"):
+        waves.missing([Wave((8,), ("a",), (0, 1))], _plan((8,), ("a",), (0,)))
 
 
 @pytest.mark.parametrize("limit", [200, 100, 60, 26, 18])
-def test_waves_hold_every_run_once_and_fit(limit):
-    wave = Wave((8, 16), tuple(range(10)))
+@pytest.mark.parametrize("settings", [("a",), ("a", "b", "c")])
+def test_waves_hold_every_run_once_and_fit(limit, settings):
+    wave = Wave((8, 16), settings, tuple(range(10)))
     parts = waves.split(wave, _Sweep, limit * _MIB)
-    assert sorted(_pairs(parts)) == sorted(_pairs([wave]))
+    assert sorted(_runs(parts)) == sorted(_runs([wave]))
     for part in parts:
         assert _Sweep(part).memory().total <= limit * _MIB
-    assert len(parts) >= (10 / 2 * 24) / (limit - 1)
+    assert len(parts) >= len(settings) * (10 / 2 * 24) / (limit - 1)
 
 
 def test_a_limit_below_one_run_is_refused():
     with pytest.raises(
         ValueError, match=r"at least 17.00 MiB.* 2 runs at once, got 16.00"
     ):
-        waves.split(Wave((8, 16), (0, 1, 2)), _Sweep, 16 * _MIB)
+        waves.split(Wave((8, 16), ("a",), (0, 1, 2)), _Sweep, 16 * _MIB)

@@ -1,1 +1,0 @@
-"""True models and samplers, and the reader of the published release."""

@@ -1,0 +1,126 @@
+"""Trees of arrays as NumPy archives, written and read without pickle."""
+
+import collections
+import pathlib
+import sys
+import zipfile
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from lvm_jax.files import atomic
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths, such as 8/model/prior."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in leaves
+    }
+
+
+def unflatten(leaves: dict[str, Any], like: Any) -> Any:
+    """The tree that `flatten` made leaves of.
+
+    Args:
+      leaves: by path.
+      like: a tree of the same structure.
+
+    Returns:
+      A tree with those leaves.
+
+    Raises:
+      ValueError: if the paths are not those of the tree.
+    """
+    names = list(flatten(like))
+    if set(names) != set(leaves):
+        raise ValueError(
+            f"expected arrays {', '.join(names)}, got {', '.join(sorted(leaves))}"
+        )
+    treedef = jax.tree.structure(like)
+    return jax.tree.unflatten(treedef, [leaves[name] for name in names])
+
+
+def structure(tree: Any) -> Any:
+    """What JSON can say of a tree of records, dicts with text as keys, and tuples."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        kind = f"{type(tree).__module__}:{type(tree).__qualname__}"
+        fields = {name: structure(part) for name, part in tree._asdict().items()}
+        return {"record": kind, "fields": fields}
+    if isinstance(tree, dict):
+        return {"dict": {name: structure(part) for name, part in tree.items()}}
+    if isinstance(tree, tuple | list):
+        return {"tuple": [structure(part) for part in tree]}
+    return None if tree is None else "array"
+
+
+def rebuild(description: Any, leaves: dict[str, Any], path: str = "") -> Any:
+    """The tree that `structure` describes.
+
+    Records are of their own types where the modules of these are loaded, and otherwise
+    of types with the same fields: no module is loaded, and nothing is run.
+
+    Args:
+      description: from `structure`.
+      leaves: by path, as `flatten` has them.
+      path: of the tree among the leaves.
+
+    Returns:
+      A tree with those leaves.
+
+    Raises:
+      ValueError: if a leaf is missing.
+    """
+
+    def parts(named):
+        prefix = f"{path}/" if path else ""
+        return [rebuild(part, leaves, f"{prefix}{name}") for name, part in named]
+
+    if description is None:
+        return None
+    if description == "array":
+        if path not in leaves:
+            raise ValueError(f"expected an array {path}, got none")
+        return leaves[path]
+    if "tuple" in description:
+        return tuple(parts(enumerate(description["tuple"])))
+    if "dict" in description:
+        named = description["dict"].items()
+        return dict(zip(description["dict"], parts(named), strict=True))
+    return record_type(description)(*parts(description["fields"].items()))
+
+
+def record_type(description: Any) -> type:
+    """The NamedTuple that `structure` describes, or one with the same fields."""
+    fields = tuple(description["fields"])
+    module, _, name = description["record"].partition(":")
+    found = getattr(sys.modules.get(module), name, None)
+    is_same = (
+        isinstance(found, type)
+        and issubclass(found, tuple)
+        and getattr(found, "_fields", None) == fields
+    )
+    return found if is_same else collections.namedtuple("Record", fields)
+
+
+def write(path: pathlib.Path, tree: Any) -> None:
+    """Writes a tree of arrays as an archive, named as `flatten` does."""
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten(tree).items()}
+    atomic.replace(path, lambda file: np.savez(file, **arrays))
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads an archive of `write`.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if it is damaged, or holds anything but arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
+        raise ValueError(f"expected an archive of arrays, got {path}") from error

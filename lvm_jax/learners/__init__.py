@@ -1,1 +1,0 @@
-"""Learning algorithms, each a Learner."""

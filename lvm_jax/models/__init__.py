@@ -1,1 +1,0 @@
-"""Models as pure functions of parameters and arrays; no training."""

@@ -1,0 +1,81 @@
+"""Noisy-OR networks: the model, its data, and algorithms that learn it.
+
+>>> import lvm_jax
+>>> from lvm_jax import noisy_or
+>>> dataset = noisy_or.make("IMG", lvm_jax.key(0), num_samples=1000)
+>>> int(noisy_or.recover(dataset.truth, dataset.truth).num_recovered)
+8
+>>> plan = lvm_jax.Plan(levels=(8, 16), seeds=range(2), settings=dict(
+...     published=noisy_or.STUDY["IMG"], slow=noisy_or.NvilHyperparams(0.01, 0.01)))
+>>> results = lvm_jax.train(noisy_or.task(dataset), plan, 2, progress=lambda _: None)
+>>> results.history["num_recovered"].shape  # level, setting, seed, record
+(2, 2, 2, 2)
+"""
+
+from lvm_jax.noisy_or.data import NAMES, connected, img, make, unif
+from lvm_jax.noisy_or.model import (
+    NoisyOr,
+    from_probabilities,
+    log_joint,
+    log_likelihood,
+    log_likelihood_given_latents,
+    log_posterior,
+    log_prior,
+    recover,
+    sample,
+)
+from lvm_jax.noisy_or.nvil import NvilHyperparams, nvil
+from lvm_jax.noisy_or.recognition import Recognition, importance_weighted_bound
+from lvm_jax.noisy_or.release import (
+    read_dataset,
+    read_model,
+    read_params,
+    read_truth,
+)
+from lvm_jax.noisy_or.study import (
+    SNAPSHOT_EVERY,
+    STUDY,
+    STUDY_LARGE_BATCH,
+    published,
+)
+from lvm_jax.noisy_or.task import (
+    held_out_log_likelihood,
+    pack,
+    task,
+    true_log_likelihood,
+)
+from lvm_jax.noisy_or.variational import Params
+
+__all__ = [
+    "NAMES",
+    "SNAPSHOT_EVERY",
+    "STUDY",
+    "STUDY_LARGE_BATCH",
+    "NoisyOr",
+    "NvilHyperparams",
+    "Params",
+    "Recognition",
+    "connected",
+    "from_probabilities",
+    "held_out_log_likelihood",
+    "img",
+    "importance_weighted_bound",
+    "log_joint",
+    "log_likelihood",
+    "log_likelihood_given_latents",
+    "log_posterior",
+    "log_prior",
+    "make",
+    "nvil",
+    "pack",
+    "published",
+    "read_dataset",
+    "read_model",
+    "read_params",
+    "read_truth",
+    "recover",
+    "sample",
+    "task",
+    "true_log_likelihood",
+    "unif",
+]

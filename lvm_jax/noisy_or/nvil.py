@@ -1,0 +1,164 @@
+"""Noisy-OR networks learned with a recognition network: NVIL.
+
+Each step draws one h ~ q(h | x) per sample, follows the gradient of log P(x, h) for
+the network, and a score-function gradient for q: grad log q(h | x) times the signal
+
+    r(x, h) = (log P(x, h) - log q(h | x) - m) / max(1, s) - C(x)
+
+with running mean m, running standard deviation s, and a critic C fitted to the
+signal's first term. Source: Mnih and Gregor, "Neural Variational Inference and
+Learning in Belief Networks", ICML 2014, section 2; settings from Buhai et al. 2020,
+appendix B.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from lvm_jax.noisy_or import recognition, variational
+from lvm_jax.noisy_or.variational import Baseline, Params
+from lvm_jax.numerics import unpack_bits
+from lvm_jax.types import Learner
+
+HIDDEN = 100  # units of the critic, as in the study
+
+
+class NvilHyperparams(NamedTuple):
+    """Rates of the algorithm; the defaults are the study's for IMG.
+
+    Attributes:
+      theta_rate: Adam's learning rate for the network.
+      q_rate: Adam's learning rate for the recognition network.
+      critic_rate: learning rate of the critic's plain gradient descent.
+    """
+
+    theta_rate: float = 0.04
+    q_rate: float = 0.04
+    critic_rate: float = 1e-4
+
+
+class Critic(NamedTuple):
+    """Parameters of C(x) = out . tanh(hidden (x - mean) + bias) + out_bias.
+
+    Attributes:
+      hidden: [H, D].
+      hidden_bias: [H].
+      out: [H].
+      out_bias: [].
+    """
+
+    hidden: chex.Array
+    hidden_bias: chex.Array
+    out: chex.Array
+    out_bias: chex.Array
+
+
+class State(NamedTuple):
+    """What a run of the algorithm carries from step to step."""
+
+    params: Params
+    theta_optimizer: optax.OptState
+    q_optimizer: optax.OptState
+    critic: Critic | None
+    baseline: Baseline
+
+
+def _init_critic(key: chex.PRNGKey, num_observed: int) -> Critic:
+    """Draws each layer from Uniform(-1, 1) / sqrt(fan in), PyTorch's default."""
+    keys = jax.random.split(key, 4)
+
+    def draw(key, shape, fan_in):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+    return Critic(
+        draw(keys[0], (HIDDEN, num_observed), num_observed),
+        draw(keys[1], (HIDDEN,), num_observed),
+        draw(keys[2], (HIDDEN,), HIDDEN),
+        draw(keys[3], (), HIDDEN),
+    )
+
+
+def _apply_critic(critic: Critic, x_centred: chex.Array) -> chex.Array:
+    """[B] predictions of the signal from [B, D]."""
+    # Hidden units first: both matrix products over the batch then run without
+    # a transposition on a CPU.
+    hidden = jnp.einsum("hd,bd->hb", critic.hidden, x_centred)
+    return critic.out @ jnp.tanh(hidden + critic.hidden_bias[:, None]) + critic.out_bias
+
+
+def _loss(params, critic, key, baseline, live, x):
+    """The score-function loss plus the critic's; also what the step carries on."""
+    log_joint, log_q = variational.draw(key, variational.mask(params, live), x)
+    elbo = jax.lax.stop_gradient(log_joint - log_q)
+    baseline = variational.update_baseline(baseline, elbo)
+    signal = variational.centred_signal(baseline, elbo)
+    if critic is None:
+        loss = variational.score_function_loss(log_joint, log_q, signal)
+        return loss, (baseline, elbo)
+    error = signal - _apply_critic(critic, recognition.centre(params.q, x))
+    loss = variational.score_function_loss(log_joint, log_q, error)
+    return loss + (error**2).mean(), (baseline, elbo)
+
+
+def nvil(
+    num_observed: int,
+    hyperparams: NvilHyperparams | None = None,
+    *,
+    use_critic: bool = True,
+) -> Learner:
+    """NVIL for noisy-OR networks as a Learner.
+
+    Batches and data are binary samples packed by `noisy_or.pack`: [B, ceil(D / 32)]
+    words. Its metric is `elbo`, the mean one-sample evidence lower bound in nats.
+
+    Args:
+      num_observed: D.
+      hyperparams: rates; the study's for IMG if None.
+      use_critic: whether a critic is subtracted from the learning signal, as in the
+        study.
+
+    Returns:
+      Learner with State as its state and Params as its parameters.
+    """
+    hyperparams = hyperparams or NvilHyperparams()
+    theta_adam = optax.adam(hyperparams.theta_rate)
+    q_adam = optax.adam(hyperparams.q_rate)
+
+    def init(key, live, train):
+        model_key, q_key, critic_key = jax.random.split(key, 3)
+        mean = variational.training_mean(train, num_observed)
+        params = variational.init(model_key, q_key, live.size, mean)
+        return State(
+            params,
+            theta_adam.init(params.model),
+            q_adam.init(params.q),
+            _init_critic(critic_key, num_observed) if use_critic else None,
+            variational.start_baseline(),
+        )
+
+    def step(key, state, live, batch):
+        if batch.shape[0] < 2:
+            raise ValueError("expected a batch of at least 2 samples, got 1")
+        x = unpack_bits(batch, num_observed)
+        (grads, critic_grads), (baseline, elbo) = jax.grad(
+            _loss, argnums=(0, 1), has_aux=True
+        )(state.params, state.critic, key, state.baseline, live, x)
+        theta_updates, theta_state = theta_adam.update(
+            grads.model, state.theta_optimizer
+        )
+        q_updates, q_state = q_adam.update(grads.q, state.q_optimizer)
+        params = optax.apply_updates(state.params, Params(theta_updates, q_updates))
+        critic = jax.tree.map(
+            lambda p, g: p - hyperparams.critic_rate * g, state.critic, critic_grads
+        )
+        state = State(params, theta_state, q_state, critic, baseline)
+        return state, variational.elbo_info(elbo)
+
+    def evaluate(key, state, live, data):
+        return variational.evaluate(key, state.params, live, data)
+
+    return Learner(init, step, evaluate, variational.model)

@@ -1,0 +1,116 @@
+"""What noisy-OR networks are learned from, and how they are judged."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lvm_jax.files.samples import check_binary
+from lvm_jax.noisy_or import model as noisy_or
+from lvm_jax.noisy_or import recognition
+from lvm_jax.noisy_or.nvil import nvil
+from lvm_jax.noisy_or.variational import Params, mask
+from lvm_jax.numerics import key, pack_bits, split, unpack_bits
+from lvm_jax.types import Dataset, Learner, Task
+
+
+def pack(samples: chex.Array, name: str = "samples") -> np.ndarray:
+    """Packs zeros and ones [N, D] into [N, ceil(D / 32)] words, as learners take them.
+
+    Raises:
+      ValueError: if there is anything else among them; it names the place.
+    """
+    return np.asarray(pack_bits(check_binary(samples, name)))
+
+
+def task(
+    dataset: Dataset,
+    learner: Callable[..., Learner] = nvil,
+    *,
+    num_held_out: int | None = None,
+    split_seed: int = 0,
+) -> Task:
+    """The task of learning networks from a data set.
+
+    Args:
+      dataset: samples [N, D] of zeros and ones, and a NoisyOr if the truth is known.
+      learner: (D, hyperparameters) -> Learner, such as `nvil`, or a partial
+        application of it.
+      num_held_out: samples that are held out of training; 1000 or a tenth if None.
+      split_seed: which ones, of samples that are no data set of the study. Of one that
+        is, they are the first ones, as in the study.
+
+    Returns:
+      Task with packed samples.
+
+    Raises:
+      ValueError: if samples are not zeros and ones, there are too few of them, or the
+        truth has other observed variables.
+    """
+    samples = check_binary(dataset.samples, dataset.name)
+    num_observed = samples.shape[1]
+    truth = dataset.truth
+    if truth is not None and truth.noise_logits.size != num_observed:
+        raise ValueError(
+            f"expected a truth of {num_observed} variables, as {dataset.name} has, got "
+            f"{truth.noise_logits.size}"
+        )
+    seed = split_seed if dataset.recipe is None else None
+    held_out, train = split(samples, num_held_out, seed)
+    return Task(
+        name=dataset.name,
+        learner=functools.partial(learner, num_observed),
+        train=pack(train),
+        held_out=pack(held_out),
+        truth=truth,
+        recover=noisy_or.recover,
+        recipe=dataset.recipe and {**dataset.recipe, "held_out": len(held_out)},
+    )
+
+
+def held_out_log_likelihood(task: Task) -> Callable[[Params, Any], dict[str, Any]]:
+    """A measure of learned networks: mean log P(x) of the held-out samples, in nats.
+
+    Args:
+      task: from `task`.
+
+    Returns:
+      (params, live) -> `held_out_log_likelihood`, exact for at most 20 latents, else a
+      lower bound by 1000 weighted draws (Burda et al. 2016); and
+      `held_out_log_likelihood_is_bound`, which of the two.
+    """
+
+    def measure(params, live):
+        num_latents, num_observed = params.model.failure_logits.shape
+        x = unpack_bits(jnp.asarray(task.held_out), num_observed)
+        params = mask(params, live)
+        is_bound = num_latents > noisy_or.MAX_ENUMERATED
+        if is_bound:
+            values = recognition.importance_weighted_bound(
+                key(0),
+                recognition.logits(params.q, x),
+                functools.partial(noisy_or.log_joint, params.model, x),
+            )
+        else:
+            values = noisy_or.log_likelihood(params.model, x)
+        return {
+            "held_out_log_likelihood": values.mean(),
+            "held_out_log_likelihood_is_bound": jnp.bool_(is_bound),
+        }
+
+    return measure
+
+
+def true_log_likelihood(task: Task) -> float | None:
+    """Mean log P(x) of the held-out samples under the truth, in nats.
+
+    None if there is no truth, or one of more than 20 latents.
+    """
+    if task.truth is None or task.truth.prior_logits.size > noisy_or.MAX_ENUMERATED:
+        return None
+    x = unpack_bits(jnp.asarray(task.held_out), task.truth.noise_logits.size)
+    return float(jax.jit(noisy_or.log_likelihood)(task.truth, x).mean())

@@ -1,0 +1,149 @@
+"""What learners of noisy-OR networks with a recognition network share.
+
+Their parameters, a draw of h from q(h | x), the score-function loss and its running
+baseline, and the evidence lower bound of held-out samples. Source: Mnih and Gregor,
+"Neural Variational Inference and Learning in Belief Networks", ICML 2014, section 2.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from lvm_jax.noisy_or import model as noisy_or
+from lvm_jax.noisy_or import recognition
+from lvm_jax.noisy_or.model import NoisyOr
+from lvm_jax.noisy_or.recognition import Recognition
+from lvm_jax.numerics import unpack_bits
+from lvm_jax.types import Info
+
+_DECAY = 0.8  # of the running mean and variance, as in the study
+
+
+class Params(NamedTuple):
+    """The learned network and its recognition network."""
+
+    model: NoisyOr
+    q: Recognition
+
+
+class Baseline(NamedTuple):
+    """Running statistics of the learning signal, in nats.
+
+    Attributes:
+      mean: [].
+      variance: [].
+      is_started: [] bool. Whether a batch has been seen.
+    """
+
+    mean: chex.Array
+    variance: chex.Array
+    is_started: chex.Array
+
+
+def init(
+    model_key: chex.PRNGKey, q_key: chex.PRNGKey, num_latents: int, mean: chex.Array
+) -> Params:
+    """Draws both networks as the study does.
+
+    Args:
+      model_key: random key of the network.
+      q_key: random key of the recognition network.
+      num_latents: K. The first k latents of a wider draw equal a draw of k.
+      mean: [D]. Of the training samples.
+    """
+    return Params(
+        noisy_or.init(model_key, num_latents, mean.size),
+        recognition.init(q_key, num_latents, mean),
+    )
+
+
+def training_mean(train: chex.Array, num_observed: int) -> chex.Array:
+    """[D]. The mean of packed training samples [N, ceil(D / 32)]."""
+    return unpack_bits(train, num_observed).mean(0)
+
+
+def mask(params: Params, live: chex.Array) -> Params:
+    """The networks in which the latents that are not live are never on."""
+    return Params(noisy_or.mask(params.model, live), recognition.mask(params.q, live))
+
+
+def draw(
+    key: chex.PRNGKey, params: Params, x: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """log P(x, h) and log q(h | x), [B] each in nats, of a draw h from q(h | x)."""
+    q_logits = recognition.logits(params.q, x)
+    h = jax.lax.stop_gradient(recognition.sample(key, q_logits))
+    log_joint = noisy_or.log_joint(params.model, x, h)
+    return log_joint, recognition.log_prob(q_logits, h)
+
+
+def start_baseline() -> Baseline:
+    """The statistics before the first batch."""
+    return Baseline(jnp.zeros(()), jnp.zeros(()), jnp.bool_(False))
+
+
+def update_baseline(baseline: Baseline, elbo: chex.Array) -> Baseline:
+    """Moves the running statistics towards those of a batch [B], or starts them there.
+
+    The variance is the unbiased one.
+    """
+    kept = jnp.where(baseline.is_started, _DECAY, 0.0)
+
+    def move(old, new):
+        return kept * old + (1.0 - kept) * new
+
+    return Baseline(
+        move(baseline.mean, elbo.mean()),
+        move(baseline.variance, elbo.var(ddof=1)),
+        jnp.bool_(True),
+    )
+
+
+def centred_signal(baseline: Baseline, elbo: chex.Array) -> chex.Array:
+    """[B]. (elbo - running mean) / max(1, running standard deviation)."""
+    scale = jnp.sqrt(jnp.maximum(1.0, baseline.variance))
+    return (elbo - baseline.mean) / scale
+
+
+def score_function_loss(
+    log_joint: chex.Array, log_q: chex.Array, signal: chex.Array
+) -> chex.Array:
+    """A scalar whose gradient is the score-function estimate, for a descent.
+
+    Args:
+      log_joint: [B]. log P(x, h) of a draw h from q(h | x), in nats.
+      log_q: [B]. log q(h | x) in nats.
+      signal: [B]. Factor of each sample's gradient of log q(h | x); a constant.
+
+    Returns:
+      [].
+    """
+    return -(log_joint + jax.lax.stop_gradient(signal) * log_q).mean()
+
+
+def elbo_info(elbo: chex.Array) -> Info:
+    """The mean one-sample evidence lower bound in nats, as objective and metric."""
+    return Info(elbo.mean(), {"elbo": elbo.mean()})
+
+
+def evaluate(
+    key: chex.PRNGKey, params: Params, live: chex.Array, data: chex.Array
+) -> Info:
+    """The one-sample evidence lower bound of packed samples.
+
+    Args:
+      key: random key.
+      params: Params with K latents and D observed variables.
+      live: [K].
+      data: [N, ceil(D / 32)] words.
+    """
+    x = unpack_bits(data, params.q.mean.size)
+    log_joint, log_q = draw(key, mask(params, live), x)
+    return elbo_info(log_joint - log_q)
+
+
+def model(params: Params, live: chex.Array) -> NoisyOr:
+    """The network alone, in which dead latents are never on."""
+    return noisy_or.mask(params.model, live)

@@ -1,0 +1,76 @@
+"""What grammars are learned from, and how they are judged."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from lvm_jax.numerics import split
+from lvm_jax.pcfg import grammar as pcfg
+from lvm_jax.pcfg import recovery
+from lvm_jax.pcfg.corpus import bucket_lengths, to_buckets
+from lvm_jax.pcfg.maximum_likelihood import maximum_likelihood
+from lvm_jax.types import Buckets, Dataset, Learner, Task
+
+
+def task(
+    dataset: Dataset,
+    learner: Callable[..., Learner] = maximum_likelihood,
+    *,
+    num_held_out: int | None = None,
+    split_seed: int = 0,
+    num_words: int | None = None,
+    num_parsed: int = 200,
+    num_buckets: int = 3,
+    batch_size: int = 16,
+) -> Task:
+    """The task of learning grammars from sentences.
+
+    Args:
+      dataset: sentences [N, L], padded by -1, and a Pcfg if the truth is known.
+      learner: (V, hyperparameters) -> Learner, such as `maximum_likelihood`.
+      num_held_out: sentences that are held out of training; 1000 or a tenth if None.
+      split_seed: which ones, of sentences that were not drawn from a grammar. Of those
+        that were, they are the first ones.
+      num_words: V; the truth's, or the largest number of the sentences and one, if
+        None.
+      num_parsed: held-out sentences whose trees are compared with the true ones.
+      num_buckets: lengths that sentences are padded to, at most.
+      batch_size: of the plan; every bucket has so many sentences.
+
+    Returns:
+      Task whose truth is a recovery.Truth.
+
+    Raises:
+      ValueError: if there are too few sentences.
+    """
+    sentences, grammar = np.asarray(dataset.samples), dataset.truth
+    if num_words is None:
+        num_words = (
+            int(sentences.max()) + 1
+            if grammar is None
+            else grammar.log_emissions.shape[1]
+        )
+    seed = split_seed if dataset.recipe is None else None
+    held_out, train = split(sentences, num_held_out, seed)
+    bounds = bucket_lengths(pcfg.num_words(train), num_buckets, batch_size)
+    bounds[-1] = max(bounds[-1], int(pcfg.num_words(held_out).max()))
+    truth = None
+    if grammar is not None:
+        parsed = to_buckets(held_out[:num_parsed], bounds)
+        truth = recovery.annotate(grammar, parsed)
+    return Task(
+        name=dataset.name,
+        learner=functools.partial(learner, num_words),
+        train=Buckets(to_buckets(train, bounds)),
+        held_out=to_buckets(held_out, bounds),
+        truth=truth,
+        recover=recovery.recover,
+        recipe=dataset.recipe
+        and {
+            **dataset.recipe,
+            "held_out": len(held_out),
+            "parsed": num_parsed,
+            "bounds": bounds,
+        },
+    )

@@ -1,0 +1,437 @@
+"""Figures of sweeps: by level and by epoch, with a series for each setting."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lvm_jax.report import style, summary
+from lvm_jax.report.summary import Interval, Row, Summary
+from lvm_jax.types import level_name
+
+_HEIGHT = 2.7
+_LEVELS_LABEL = "latent variables learned"
+# C3 is the truth's and C7, a grey, that of runs.
+_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MAX_SETTINGS = len(_COLORS)  # as many as can be told apart
+
+
+def plot_full_recovery(summaries: Sequence[Summary], title: str = "") -> Figure:
+    """Share of runs that recover everything by level, before and after the filter.
+
+    Several settings, the first eight, are series of a panel for each of the two.
+
+    Args:
+      summaries: of `summarise`, with a truth.
+      title: of the figure.
+
+    Raises:
+      ValueError: if there are no summaries, or no recovery in them.
+    """
+    fields = {
+        "full": "all latents",
+        "exact_after_filter": "filtered, exactly the truth",
+    }
+    return _plot_recovery(
+        summaries, fields, title, ylabel="share of runs", ylim=(-0.04, 1.04)
+    )
+
+
+def plot_recovered(
+    summaries: Sequence[Summary], num_truths: int, title: str = ""
+) -> Figure:
+    """Mean number of truths recovered by level, before and after the filter.
+
+    Several settings, the first eight, are series of a panel for each of the two.
+
+    Args:
+      summaries: of `summarise`, with a truth.
+      num_truths: how many true latents there are.
+      title: of the figure.
+
+    Raises:
+      ValueError: if there are no summaries, or no recovery in them.
+    """
+    fields = {"recovered": "all latents", "recovered_after_filter": "filtered"}
+    return _plot_recovery(
+        summaries,
+        fields,
+        title,
+        ylabel=f"truths recovered, of {num_truths}",
+        ylim=(-0.04 * num_truths, 1.04 * num_truths),
+    )
+
+
+@style.styled()
+def _plot_recovery(
+    summaries: Sequence[Summary],
+    fields: Mapping[str, str],
+    title: str,
+    *,
+    ylabel: str,
+    ylim: tuple[float, float],
+) -> Figure:
+    """Intervals by level: both fields of one setting, or a panel for each of them."""
+    if not summaries or any(row.recovered is None for row in summaries):
+        raise ValueError("expected summaries of recovery, got none")
+    levels = list(dict.fromkeys(row.level for row in summaries))
+    settings = list(dict.fromkeys(row.setting for row in summaries))
+    panels = _recovery_panels(summaries, fields, settings[:_MAX_SETTINGS])
+    num_series = max(map(len, panels.values()))
+    figure, grid = _recovery_figure(levels, settings, len(panels), num_series)
+    for axes, (name, series) in zip(grid, panels.items(), strict=True):
+        handles = _draw_series(axes, series, levels)
+        axes.set(xlabel=_LEVELS_LABEL, ylabel=ylabel, ylim=ylim)
+        axes.set_title(name, fontsize=9)
+        axes.label_outer()
+    title = style.wrap(title, figure.get_figwidth())
+    if len(panels) > 1:
+        _add_settings_legend(figure, handles, settings)
+        figure.suptitle(title)
+    else:
+        axes.set_title(title)
+        axes.legend(handles, list(series), loc="best")
+    return figure
+
+
+def _recovery_figure(
+    levels: Sequence[str], settings: Sequence[str], num_panels: int, num_series: int
+) -> tuple[Figure, list[Axes]]:
+    """Panels side by side if their width allows it, else below one another."""
+    width = _panel_width(levels, num_series)
+    if num_panels == 1:
+        figure = style.new_figure(max(width, 3.6), _HEIGHT)
+        return figure, [figure.subplots()]
+    margin, height = style.legend_size(settings[:_MAX_SETTINGS])
+    if width <= 3.0:
+        shape, size = (1, num_panels), (num_panels * max(width, 2.6), _HEIGHT)
+    else:
+        shape, size = (num_panels, 1), (width, 0.5 + 2.1 * num_panels)
+    figure = style.new_figure(size[0] + margin, max(size[1], height))
+    return figure, list(figure.subplots(*shape, sharex=True, sharey=True).flat)
+
+
+def _recovery_panels(
+    summaries: Sequence[Summary], fields: Mapping[str, str], settings: Sequence[str]
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Intervals by panel, series and level."""
+
+    def by_level(name, setting):
+        return {
+            row.level: getattr(row, name) for row in summaries if row.setting == setting
+        }
+
+    if len(settings) == 1:
+        only = settings[0]
+        return {"": {label: by_level(name, only) for name, label in fields.items()}}
+    return {
+        label: {setting: by_level(name, setting) for setting in settings}
+        for name, label in fields.items()
+    }
+
+
+def _panel_width(levels: Sequence[str], num_series: int) -> float:
+    """Inches, at most 9, in which levels' names and series have room side by side."""
+    longest = max(map(len, levels))
+    return min(9.0, 0.7 + len(levels) * max(0.11 * num_series, 0.1 + 0.08 * longest))
+
+
+def _step(num_series: int, widest: float) -> float:
+    """How far the series of a level are apart, at most `widest`; levels are 1 apart."""
+    return min(widest, 0.8 / num_series)
+
+
+def _shifts(num_series: int, step: float) -> np.ndarray:
+    return step * (np.arange(num_series) - (num_series - 1) / 2)
+
+
+def _draw_series(
+    axes: Axes, series: Mapping[str, Mapping[str, Interval]], levels: Sequence[str]
+) -> list[Any]:
+    """A line with error bars for each series, side by side.
+
+    Args:
+      axes: to draw on.
+      series: intervals by series and level.
+      levels: names of all levels.
+
+    Returns:
+      What a legend shows of each series.
+    """
+    shifts = _shifts(len(series), _step(len(series), 0.12))
+    handles = [
+        _draw_intervals(
+            axes,
+            [levels.index(level) + shift for level in intervals],
+            list(intervals.values()),
+            color=color,
+            marker=marker,
+            **_marks(len(series)),
+        )
+        for intervals, shift, color, marker in zip(
+            series.values(), shifts, _COLORS, _MARKERS, strict=False
+        )
+    ]
+    axes.set_xticks(range(len(levels)), levels)
+    return handles
+
+
+def _draw_intervals(
+    axes: Axes, positions: Sequence[float], intervals: Sequence[Interval], **line
+) -> Any:
+    estimates, low, high = np.array(intervals, float).reshape(-1, 3).T
+    spread = np.abs([low - estimates, high - estimates])
+    return axes.errorbar(positions, estimates, spread, **line)
+
+
+def _marks(num_series: int) -> dict[str, float]:
+    """Sizes of markers and caps, smaller where there are many."""
+    return {"ms": 6, "capsize": 3} if num_series < 3 else {"ms": 4.5, "capsize": 2}
+
+
+def _add_settings_legend(
+    figure: Figure,
+    handles: Sequence[Any],
+    settings: Sequence[str],
+    references: Sequence[Line2D] = (),
+) -> None:
+    """A legend of the settings that are shown, and of references, on the right."""
+    shown = settings[:_MAX_SETTINGS]
+    is_all = len(shown) == len(settings)
+    title = "" if is_all else f"{len(shown)} of {len(settings)} settings"
+    labels = [*shown, *(line.get_label() for line in references)]
+    style.add_legend(figure, [*handles, *references], labels, title)
+
+
+@style.styled()
+def plot_measure(
+    rows: Sequence[Row],
+    measure: str,
+    *,
+    label: str,
+    title: str = "",
+    truth: float | None = None,
+) -> Figure:
+    """A measure by level: every run as a dot, the mean with its interval.
+
+    Several settings, the first eight, stand side by side at each level.
+
+    Args:
+      rows: one for each run; what diverged counts as in `summarise`. A level whose
+        `<measure>_is_bound` is true is drawn with an open marker, as a lower bound.
+      measure: the column.
+      label: of the axis, with units.
+      title: of the figure.
+      truth: the measure of the true model, drawn as a line.
+
+    Raises:
+      ValueError: if there are no rows, or they lack the column.
+    """
+    if not rows:
+        raise ValueError("expected rows, at least one, got none")
+    levels = [level for (level,) in summary.group(rows, "level")]
+    settings = [setting for (setting,) in summary.group(rows, "setting")]
+    shown = settings[:_MAX_SETTINGS]
+    margin, height = (0, 0) if len(settings) < 2 else style.legend_size(shown)
+    width = max(3.6, _panel_width(levels, len(shown))) + margin
+    figure = style.new_figure(width, max(_HEIGHT, height + 0.4))
+    axes = figure.subplots()
+    handles = _draw_runs(axes, rows, measure, levels, shown)
+    color = "C0" if len(settings) == 1 else "0.3"
+    bound = color if summary.is_bound(rows, measure) else None
+    references = _draw_references(axes, truth, bound)
+    if len(settings) > 1:
+        _add_settings_legend(figure, handles, settings, references)
+    elif references:
+        axes.legend(handles=references, loc="best")
+    axes.set(xlabel=_LEVELS_LABEL, ylabel=label, title=style.wrap(title, width))
+    return figure
+
+
+def _draw_runs(
+    axes: Axes,
+    rows: Sequence[Row],
+    measure: str,
+    levels: Sequence[str],
+    settings: Sequence[str],
+) -> list[Any]:
+    """Runs as dots and their means with intervals, settings side by side.
+
+    Returns:
+      What a legend shows of each setting.
+    """
+    is_one = len(settings) == 1
+    step = _step(len(settings), 0.24)
+    half = 0.16 if is_one else 0.35 * step
+    groups = summary.group(rows, "level", "setting")
+    handles = []
+    for setting, shift, color, marker in zip(
+        settings, _shifts(len(settings), step), _COLORS, _MARKERS, strict=False
+    ):
+        dots = {"color": "0.7"} if is_one else {"color": color, "alpha": 0.35}
+        mean = {"color": color, "marker": marker, **_marks(len(settings))}
+        for index, level in enumerate(levels):
+            of_group = groups.get((level, setting), [])
+            values = summary.column(of_group, measure)
+            place = index + shift
+            places = place + _spread(len(values), half)
+            axes.plot(places, values, ".", ms=3, **dots)
+            mean["mfc"] = "white" if summary.is_bound(of_group, measure) else color
+            interval = summary.mean_interval(values)
+            _draw_intervals(axes, [place], [interval], zorder=3, **mean)
+        handles.append(Line2D([], [], ls="", color=color, marker=marker))
+    axes.set_xticks(range(len(levels)), levels)
+    return handles
+
+
+def _spread(number: int, half: float) -> np.ndarray:
+    """Places of points around zero, a single one at zero."""
+    return np.linspace(-half, half, number) if number > 1 else np.zeros(number)
+
+
+def _draw_references(
+    axes: Axes, truth: float | None, bound: str | None
+) -> list[Line2D]:
+    """The line of the truth, and what a legend shows of it and of bounds.
+
+    Args:
+      axes: to draw on.
+      truth: where the line is, if any.
+      bound: the legend's colour of a bound, if there are any.
+    """
+    handles = []
+    if truth is not None:
+        line = axes.axhline(truth, color="C3", lw=1, ls="--", label="true model")
+        handles.append(line)
+    if bound is not None:
+        marker = {"marker": "o", "mfc": "white", "color": bound}
+        handles.append(Line2D([], [], ls="", label="lower bound", **marker))
+    return handles
+
+
+def plot_recovered_by_epoch(
+    results: Any, num_truths: int, *, title: str | None = None
+) -> Figure:
+    """Mean number of truths recovered over epochs, as `plot_by_epoch` draws it.
+
+    Args:
+      results: of training, with a truth.
+      num_truths: how many true latents there are.
+      title: of the figure; the results' name, if None.
+
+    Raises:
+      ValueError: if the history has no recovery.
+    """
+    label = f"truths recovered, of {num_truths}"
+    return plot_by_epoch(
+        results, "num_recovered", label=label, title=title, num_truths=num_truths
+    )
+
+
+@style.styled()
+def plot_by_epoch(
+    results: Any,
+    column: str,
+    *,
+    label: str,
+    title: str | None = None,
+    num_truths: int | None = None,
+    ylim: tuple[float, float] | None = None,
+) -> Figure:
+    """A column of the history over epochs: a line and a band of intervals per level.
+
+    Bands are Student's, of 95%. Several settings, the first eight, have a panel each.
+
+    Args:
+      results: of training: epochs [E], history {column: [level, setting, seed, E]},
+        of which "diverged" is bool, plan (its levels and settings) and name. What
+        diverged is left out of a measure; of a count it is zero.
+      column: of the history.
+      label: of the axis, with units.
+      title: of the figure; the results' name, if None.
+      num_truths: of a count of truths: all of them, drawn as a line.
+      ylim: of the axis; from none to all truths, if None and these are given.
+
+    Raises:
+      ValueError: if the history has no such column.
+    """
+    if column not in results.history:
+        columns = ", ".join(results.history)
+        raise ValueError(f"expected a column of {columns}, got {column}")
+    if num_truths is not None and ylim is None:
+        ylim = (0, 1.04 * num_truths)
+    settings = list(results.plan.settings)
+    levels = [level_name(level) for level in results.plan.levels]
+    title = results.name if title is None else title
+    figure, panels = _epoch_panels(settings, levels, title)
+    for place, axes in enumerate(panels):
+        handles = _draw_bands(axes, results, column, place)
+        if num_truths is not None:
+            axes.axhline(num_truths, color="0.4", lw=0.8, ls="--")
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set(ylim=ylim)
+    if len(panels) > 1:
+        figure.supxlabel("epoch", fontsize=9)
+        figure.supylabel(label, fontsize=9)
+        style.add_legend(figure, handles, levels, "latents")
+    else:
+        panels[0].set(xlabel="epoch", ylabel=label)
+        panels[0].legend(handles, levels, title="latents", loc="best")
+    return figure
+
+
+def _epoch_panels(
+    settings: Sequence[str], levels: Sequence[str], title: str
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each setting that is shown, in at most two rows."""
+    number = min(len(settings), _MAX_SETTINGS)
+    if number == 1:
+        figure = style.new_figure(3.6, _HEIGHT)
+        axes = figure.subplots()
+        axes.set_title(style.wrap(title, 3.6))
+        return figure, [axes]
+    num_rows = 1 if number <= 4 else 2
+    num_columns = -(-number // num_rows)
+    margin, height = style.legend_size(levels)
+    width = 0.4 + 1.9 * num_columns + margin
+    figure = style.new_figure(width, max(0.6 + 1.7 * num_rows, height))
+    grid = figure.subplots(
+        num_rows, num_columns, sharex=True, sharey=True, squeeze=False
+    )
+    for axes in grid.flat[number:]:
+        axes.set_axis_off()
+    for place, (setting, axes) in enumerate(zip(settings, grid.flat, strict=False)):
+        axes.set_title(style.wrap(setting, 2.2), fontsize=9)
+        if place + num_columns >= number:
+            axes.tick_params(labelbottom=True)
+    if number < len(settings):
+        title = f"{title}: {number} of {len(settings)} settings"
+    figure.suptitle(style.wrap(title, width))
+    return figure, list(grid.flat[:number])
+
+
+def _draw_bands(axes: Axes, results: Any, column: str, setting: int) -> list[Line2D]:
+    """A line and a band of 95% intervals for each level, of the setting at a place."""
+    values = np.asarray(results.history[column])[:, setting]
+    diverged = np.asarray(results.history["diverged"], bool)[:, setting]
+    counted = np.ones_like(diverged) if summary.is_count(column) else ~diverged
+    num_levels, _, num_epochs = values.shape
+    lines = []
+    for level, color in enumerate(_level_colors(num_levels)):
+        mean, low, high = summary.mean_intervals(values[level], counted[level])
+        marker = "o" if num_epochs == 1 else None
+        lines += axes.plot(results.epochs, mean, color=color, marker=marker)
+        axes.fill_between(results.epochs, low, high, alpha=0.2, lw=0, color=color)
+    return lines
+
+
+def _level_colors(number: int) -> list[Any]:
+    """The usual ones, or as many of an ordered map as there are levels."""
+    if number <= 10:
+        return [f"C{index}" for index in range(number)]
+    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, number)))

@@ -1,0 +1,142 @@
+"""The report that any results have: a table, differences, figures in a folder."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from lvm_jax.report import figures, style
+from lvm_jax.report.summary import (
+    Row,
+    format_differences,
+    format_table,
+    summarise,
+)
+
+_HELD_OUT = "held_out_"
+
+
+def write(
+    results: Any,
+    folder: pathlib.Path | str,
+    *,
+    measures: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    truth: Mapping[str, float] | None = None,
+    digits: int = 2,
+) -> str:
+    """Draws the figures of results into a folder and makes their table.
+
+    With a truth, these are full_recovery.png, recovered.png and
+    recovered_by_epoch.png. For each header, named without its held_out_, there is a
+    figure by level, and one by epoch of a column of the history.
+
+    Args:
+      results: of training; its fields name, plan, epochs, history and num_truths, and
+        its rows of kept models are what is read.
+      folder: of the figures, made if need be.
+      measures: {column: array [level, setting, seed]}, further columns of the rows.
+      headers: {column: heading and label}, what is shown, of rows or history; every
+        held-out column of the history, if None.
+      truth: {column: value of the true model}, drawn where the column is.
+      digits: decimals of what is shown.
+
+    Returns:
+      The table and below it the differences between levels and between settings.
+
+    Raises:
+      ValueError: if headers are of no column or share a file; and, in one line with
+        the names, if figures could not be drawn or written. All others are then there,
+        and the text is a note of the error.
+    """
+    if headers is None:
+        headers = _held_out_headers(results.history)
+    rows = list(results.kept_rows(**(measures or {})))
+    text = _format(results, rows, headers, digits)
+    drawings = _drawings(results, rows, headers, truth or {})
+    failures = _save_all(drawings, pathlib.Path(folder))
+    if failures:
+        error = ValueError(f"expected all figures in {folder}, failed: {failures}")
+        error.add_note(text)
+        raise error
+    return text
+
+
+def _held_out_headers(history: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: name.replace("_", " ") for name in history if name.startswith(_HELD_OUT)
+    }
+
+
+def _format(
+    results: Any, rows: Sequence[Row], headers: Mapping[str, str], digits: int
+) -> str:
+    summaries = summarise(rows, results.num_truths, list(headers))
+    has_kinds = any(isinstance(level, tuple) for level in results.plan.levels)
+    notes = ["recovered, full and exact are of the last kind of latents"]
+    return "\n".join(
+        [
+            *(notes if has_kinds and results.num_truths is not None else []),
+            format_table(summaries, results.num_truths, headers, digits=digits),
+            *format_differences(rows, headers, digits=digits),
+        ]
+    )
+
+
+def _drawings(
+    results: Any,
+    rows: Sequence[Row],
+    headers: Mapping[str, str],
+    truth: Mapping[str, float],
+) -> dict[str, Callable[[], Figure]]:
+    """How each figure is drawn, by the name of its file.
+
+    Raises:
+      ValueError: if two figures have one name.
+    """
+    name, num_truths = results.name, results.num_truths
+    draw = functools.partial
+    drawings = []
+    if num_truths is not None:
+        summaries = summarise(rows, num_truths, [])
+        drawings += [
+            ("full_recovery", draw(figures.plot_full_recovery, summaries, name)),
+            ("recovered", draw(figures.plot_recovered, summaries, num_truths, name)),
+            (
+                "recovered_by_epoch",
+                draw(figures.plot_recovered_by_epoch, results, num_truths),
+            ),
+        ]
+    for column, label in headers.items():
+        stem = column.removeprefix(_HELD_OUT)
+        by_level = draw(
+            figures.plot_measure, rows, column, title=name, truth=truth.get(column)
+        )
+        drawings.append((stem, draw(by_level, label=label)))
+        if column in results.history:
+            by_epoch = draw(figures.plot_by_epoch, results, column, label=label)
+            drawings.append((f"{stem}_by_epoch", by_epoch))
+    names = [f"{stem}.png" for stem, _ in drawings]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected figures of different names, got {', '.join(names)}")
+    return dict(zip(names, (drawing for _, drawing in drawings), strict=True))
+
+
+def _save_all(
+    drawings: Mapping[str, Callable[[], Figure]], folder: pathlib.Path
+) -> str:
+    """Draws and saves what can be.
+
+    Returns:
+      Which figures failed and why, in one line; nothing if none did.
+    """
+    failures = []
+    for name, drawing in drawings.items():
+        try:
+            style.save(drawing(), folder / name)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            failures.append(f"{name} ({type(error).__name__}: {reason})")
+    return ", ".join(failures)

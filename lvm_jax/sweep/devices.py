@@ -1,0 +1,140 @@
+"""Devices, the processes of a job, and the settings that compiled programs run under.
+
+Only `configure` and `join` change JAX for the whole process: a binary calls them once,
+before it uses a device.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.linalg  # noqa: F401, loads the BLAS that jaxlib calls.
+import threadpoolctl
+from jax.experimental import multihost_utils
+
+from lvm_jax import numerics
+
+_HEARTBEAT_SECONDS = 30
+# The others wait for the first process, which writes tables and figures.
+_SHUTDOWN_SECONDS = 24 * 3600
+
+
+@contextlib.contextmanager
+def settings(precision: str = "float32") -> Iterator[None]:
+    """What compiled programs run under, whatever a user's settings are.
+
+    The settings of JAX that numbers depend on, and one thread for a call of BLAS:
+    threads of its own would contend with those of other devices (three times slower on
+    two cores), and round otherwise.
+
+    Args:
+      precision: "float32" or "float64".
+
+    Yields:
+      None.
+    """
+    with (
+        numerics.settings(precision),
+        threadpoolctl.threadpool_limits(1, user_api="blas"),
+    ):
+        yield
+
+
+def configure(num_devices: int = 0) -> list[jax.Device]:
+    """Chooses the devices, and keeps compiled programs for the next process.
+
+    On a CPU each core becomes a device of its own, and a sweep spreads its runs over
+    devices. Compiled programs are kept in $JAX_COMPILATION_CACHE_DIR, else in
+    ~/.cache/lvm_jax, else, for a user without a home, not at all.
+
+    Args:
+      num_devices: how many devices of each process to use; 0 for all devices of an
+        accelerator, or as many as this process may use cores.
+
+    Returns:
+      The devices, those of all processes of a job.
+
+    Raises:
+      ValueError: if there are fewer devices.
+    """
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    if not jax.config.jax_compilation_cache_dir:
+        with contextlib.suppress(RuntimeError):  # There is no home.
+            cache = pathlib.Path.home() / ".cache" / "lvm_jax"
+            jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    num_local = len(jax.local_devices())
+    if num_devices > num_local:
+        raise ValueError(f"expected at most {num_local} devices, got {num_devices}")
+    by_process = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    return [
+        device
+        for own in by_process.values()
+        for device in own[: num_devices or len(own)]
+    ]
+
+
+def join(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the other processes of a job, if it has any.
+
+    Args:
+      coordinator: HOST:PORT of the first process. What is None is taken from
+        $JAX_COORDINATOR_ADDRESS, $JAX_NUM_PROCESSES and $JAX_PROCESS_ID.
+      num_processes: processes of the job.
+      process_id: this process, from 0.
+
+    Raises:
+      ValueError: if the three do not belong together.
+    """
+    environment = os.environ.get
+    coordinator = coordinator or environment("JAX_COORDINATOR_ADDRESS")
+    if num_processes is None:
+        num_processes = environment("JAX_NUM_PROCESSES")
+    if process_id is None:
+        process_id = environment("JAX_PROCESS_ID")
+    given = [value is not None for value in (coordinator, num_processes, process_id)]
+    if not any(given):
+        return
+    if not all(given) or not 0 <= int(process_id) < int(num_processes):
+        raise ValueError(
+            "expected a coordinator, a number of processes and a process below it, got "
+            f"{coordinator}, {num_processes} and {process_id}"
+        )
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        coordinator,
+        int(num_processes),
+        int(process_id),
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the files of its job."""
+    return jax.process_index() == 0
+
+
+def on_every_process(value: Any) -> Any:
+    """What the first process has, as JSON has it, on every process.
+
+    Args:
+      value: of the first process; the others' is not looked at.
+    """
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(text.size)))
+    padded = np.zeros(length, np.uint8)
+    padded[: min(length, text.size)] = text[:length]
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)))

@@ -1,0 +1,25 @@
+"""The durable part: training that resumes, its directory, and its results."""
+
+from lvm_jax.training.interruption import Interruption
+from lvm_jax.training.measures import agreement, measure
+from lvm_jax.training.progress import Progress, show
+from lvm_jax.training.results import Kept, Results, load, save
+from lvm_jax.training.train import Stopped, describe, never, train
+from lvm_jax.training.workdir import WorkdirError
+
+__all__ = [
+    "Interruption",
+    "Kept",
+    "Progress",
+    "Results",
+    "Stopped",
+    "WorkdirError",
+    "agreement",
+    "describe",
+    "load",
+    "measure",
+    "never",
+    "save",
+    "show",
+    "train",
+]

@@ -1,0 +1,134 @@
+"""What a directory of results is identified by: what was asked for, as JSON has it."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lvm_jax.files import archive
+from lvm_jax.sweep.plan import Plan
+from lvm_jax.types import Buckets, Task, level_name
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of arrays, with their names, types and shapes."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(array.data)
+    return sha.hexdigest()
+
+
+def data_arrays(task: Task) -> dict[str, np.ndarray]:
+    """The arrays of a task by path: train, held_out and truth."""
+    train = task.train.parts if isinstance(task.train, Buckets) else task.train
+    tree = {"train": train, "held_out": task.held_out, "truth": task.truth}
+    return {name: np.asarray(leaf) for name, leaf in archive.flatten(tree).items()}
+
+
+def identity(task: Task, plan: Plan, block: int | None) -> dict[str, Any]:
+    """What numbers depend on, besides levels, seeds, settings and epochs.
+
+    Args:
+      task: what is learned from what.
+      plan: what is trained.
+      block: runs that a device computes at once, as the sweep has it.
+
+    Returns:
+      A tree that JSON can hold. Data are there by their recipe, or else by digest.
+    """
+    recipe = task.recipe
+    if recipe is None:
+        recipe = {"sha256": digest(data_arrays(task))}
+    return _as_json(
+        {
+            "name": task.name,
+            "data": recipe,
+            "learner": _describe(task.learner),
+            "about": task.about,
+            "batch_size": plan.batch_size,
+            "block": block,
+            "precision": plan.precision,
+            "records_per_epoch": plan.records_per_epoch,
+            "snapshot_every": plan.snapshot_every,
+        }
+    )
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON has it, with the numbers of every setting at every level."""
+    fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+    settings = {
+        name: {
+            level_name(level): plan.hyperparams(level, name)._asdict()
+            for level in plan.levels
+        }
+        for name in plan.settings
+    }
+    return _as_json({**fields, "settings": settings})
+
+
+def plan_from_json(values: dict[str, Any], hyperparams: Callable[..., Any]) -> Plan:
+    """The plan that `plan_as_json` made values of.
+
+    Args:
+      values: as JSON has them.
+      hyperparams: the record of hyperparameters, from its fields.
+
+    Raises:
+      KeyError, TypeError, ValueError: if they are not of a plan.
+    """
+    levels = [
+        tuple(level) if isinstance(level, list) else level for level in values["levels"]
+    ]
+    settings = {
+        name: {
+            level: hyperparams(**numbers)
+            for level, numbers in zip(levels, of_levels.values(), strict=True)
+        }
+        for name, of_levels in values["settings"].items()
+    }
+    return Plan(**{**values, "levels": tuple(levels), "settings": settings})
+
+
+def differences(asked: Any, found: Any, path: str = "") -> list[str]:
+    """Where two trees of JSON differ, such as data.gamma=5.0 (there 10.0)."""
+    if isinstance(asked, dict) and isinstance(found, dict):
+        prefix = f"{path}." if path else ""
+        return [
+            text
+            for name in sorted(asked.keys() | found.keys())
+            for text in differences(asked.get(name), found.get(name), f"{prefix}{name}")
+        ]
+    return [] if asked == found else [f"{path}={asked} (there {found})"]
+
+
+def _describe(function: Any) -> dict[str, Any]:
+    """A function by its name and what is applied to it."""
+    values = {}
+    while isinstance(function, functools.partial):
+        positions = {str(place): value for place, value in enumerate(function.args)}
+        values = {**positions, **function.keywords, **values}
+        function = function.func
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return {"function": f"{function.__module__}.{name}", **values}
+
+
+def _as_json(tree: Any) -> Any:
+    """The tree as it comes back from a file; what JSON lacks is named by its type."""
+    text = json.dumps(tree, default=_plain)
+    return json.loads(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if callable(value):
+        return _describe(value)
+    return type(value).__qualname__

@@ -1,0 +1,325 @@
+"""What a trained plan leaves: histories and kept models as arrays, rows and files."""
+
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lvm_jax.files import archive, table
+from lvm_jax.files.table import Row
+from lvm_jax.sweep.plan import Group, Plan, RunName
+from lvm_jax.sweep.run import Record, Run
+from lvm_jax.training import workdir
+from lvm_jax.training.identity import plan_as_json, plan_from_json
+from lvm_jax.types import Level, level_name
+
+_ABOUT = "about"  # what is no array, as JSON
+_DIVERGED = "diverged"
+
+
+class Part(NamedTuple):
+    """A wave that has been trained, as host arrays: nothing of it stays on a device.
+
+    Attributes:
+      groups: of its plan.
+      runs: a Run for each group.
+      records: a Record for each group, arrays [R, E].
+    """
+
+    groups: tuple[Group, ...]
+    runs: tuple[Run, ...]
+    records: tuple[Record, ...]
+
+
+class Kept(NamedTuple):
+    """The models that the runs of a level keep: S settings, R seeds.
+
+    Attributes:
+      params: the learner's `params`, leaves [S, R, ...].
+      live: [S, R, K] mask of the latents of the level.
+      objective: [S, R]. Held-out objective of the models.
+      epoch: [S, R] int. Epochs that they were learned for, 0 if a run diverged before
+        there was a model to keep.
+      diverged: [S, R] bool.
+    """
+
+    params: Any
+    live: Any
+    objective: np.ndarray
+    epoch: np.ndarray
+    diverged: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """A plan that has been trained, as arrays on the host.
+
+    L levels, S settings, R seeds and E records, in the order of the plan.
+
+    Attributes:
+      name: of the task.
+      plan: what was trained.
+      epochs: [E]. Epochs after which the records are, fractions where there are several
+        of an epoch.
+      history: [L, S, R, E] by column: `train_*` and `held_out_*` metrics, what is
+        recovered if there is a truth, and `diverged`.
+      kept: the models of each level.
+      num_truths: T, true latents; None without a truth.
+    """
+
+    name: str
+    plan: Plan
+    epochs: np.ndarray
+    history: dict[str, np.ndarray]
+    kept: dict[Level, Kept]
+    num_truths: int | None
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each run and record, one at a time, in the order of the plan."""
+        epochs = self.epochs.tolist()
+        for place, run in self._runs():
+            columns = [values[place].tolist() for values in self.history.values()]
+            start = self._start_of_row(run)
+            for epoch, values in zip(epochs, zip(*columns, strict=True), strict=True):
+                yield {
+                    **start,
+                    "epoch": epoch,
+                    **dict(zip(self.history, values, strict=True)),
+                }
+
+    def kept_rows(self, **measures: np.ndarray) -> list[Row]:
+        """A row for each run: its history at the epoch of the model that it kept.
+
+        A run that has diverged, then or later, has recovered nothing.
+
+        Args:
+          **measures: [L, S, R] each. Further columns.
+
+        Returns:
+          Rows in the order of the plan.
+        """
+        rows = []
+        for (level, *run), name in self._runs():
+            place = (level, *run)
+            kept = jax.tree.map(
+                lambda leaf, run=run: leaf[tuple(run)],
+                self.kept[name.level]._replace(params=None, live=None),
+            )
+            values = {
+                column: self._kept_value(column, place, kept)
+                for column in self.history
+                if column != _DIVERGED
+            }
+            rows.append(
+                {
+                    **self._start_of_row(name),
+                    "epoch": int(kept.epoch),
+                    **values,
+                    **{column: of[place].item() for column, of in measures.items()},
+                    _DIVERGED: bool(kept.diverged),
+                }
+            )
+        return rows
+
+    def kept_model(self, level: Level) -> tuple[Any, Any]:
+        """`params` and `live` of what the first run at a level and setting keeps."""
+        kept = self.kept[level]
+        return jax.tree.map(lambda leaf: leaf[0, 0], (kept.params, kept.live))
+
+    def _kept_value(self, column: str, place: tuple[int, ...], kept: Kept) -> Any:
+        is_metric = column.startswith(("train_", "held_out_"))
+        if kept.diverged and not is_metric:
+            return 0
+        if not kept.epoch:
+            return math.nan
+        record = kept.epoch * self.plan.records_per_epoch - 1
+        return self.history[column][place][record].item()
+
+    def _runs(self) -> Iterator[tuple[tuple[int, int, int], RunName]]:
+        axes = self.plan.levels, tuple(self.plan.settings), self.plan.seeds
+        for run in itertools.product(*map(enumerate, axes)):
+            places, names = zip(*run, strict=True)
+            yield places, RunName(*names)
+
+    def _start_of_row(self, run: RunName) -> Row:
+        return {
+            "dataset": self.name,
+            "level": level_name(run.level),
+            "setting": run.setting,
+            **self.plan.hyperparams(run.level, run.setting)._asdict(),
+            "seed": run.seed,
+        }
+
+
+def assemble(
+    name: str,
+    plan: Plan,
+    num_epochs: int,
+    parts: Sequence[Part],
+    num_truths: int | None,
+) -> Results:
+    """Puts the runs of all waves in their places.
+
+    Args:
+      name: of the task.
+      plan: whose runs are all in one of the parts.
+      num_epochs: that they were trained for.
+      parts: trained waves.
+      num_truths: T; None without a truth.
+    """
+    groups = [
+        group
+        for part in parts
+        for group in zip(part.groups, part.runs, part.records, strict=True)
+    ]
+    shape = len(plan.levels), len(plan.settings), len(plan.seeds)
+    history, kept = {}, {}
+    for group, runs, record in groups:
+        columns, models = _columns(record), choose_kept(runs, num_epochs)
+        for row, run in enumerate(group.runs):
+            level, *place = (
+                axis.index(value)
+                for axis, value in zip(
+                    (plan.levels, list(plan.settings), plan.seeds), run, strict=True
+                )
+            )
+            for column, values in columns.items():
+                whole = history.setdefault(
+                    column, np.zeros((*shape, *values.shape[1:]), values.dtype)
+                )
+                whole[(level, *place)] = values[row]
+            of_level = kept.setdefault(
+                run.level,
+                jax.tree.map(
+                    lambda leaf: np.zeros((*shape[1:], *leaf.shape[1:]), leaf.dtype),
+                    models,
+                ),
+            )
+            for whole, leaf in zip(
+                jax.tree.leaves(of_level), jax.tree.leaves(models), strict=True
+            ):
+                whole[tuple(place)] = leaf[row]
+    return Results(
+        name=name,
+        plan=plan,
+        epochs=_epochs(num_epochs, plan.records_per_epoch),
+        history=history,
+        kept={level: kept[level] for level in plan.levels},
+        num_truths=num_truths,
+    )
+
+
+def _epochs(num_epochs: int, records_per_epoch: int) -> np.ndarray:
+    records = np.arange(1, num_epochs * records_per_epoch + 1)
+    return records if records_per_epoch == 1 else records / records_per_epoch
+
+
+def _columns(record: Record) -> dict[str, np.ndarray]:
+    return {
+        **{f"train_{name}": values for name, values in record.train.items()},
+        **{f"held_out_{name}": values for name, values in record.held_out.items()},
+        **record.recovery,
+        _DIVERGED: record.diverged,
+    }
+
+
+def choose_kept(runs: Run, epoch: int) -> Kept:
+    """What runs [R] keep when training ends: their best candidate.
+
+    The last epoch, which may lie between two snapshots, is a candidate too.
+
+    Args:
+      runs: on the host.
+      epoch: the epoch that they have reached.
+
+    Returns:
+      Kept with leaves [R, ...].
+    """
+    is_better = ~runs.diverged & (runs.objective > runs.kept_objective)
+
+    def choose(new, old):
+        axes = (1,) * (np.ndim(old) - 1)
+        return np.where(is_better.reshape(-1, *axes), new, old)
+
+    return Kept(
+        params=jax.tree.map(choose, runs.state.params, runs.kept),
+        live=runs.live,
+        objective=choose(runs.objective, runs.kept_objective),
+        epoch=choose(np.int32(epoch), runs.kept_epoch),
+        diverged=runs.diverged,
+    )
+
+
+def save(results: Results, path: pathlib.Path | str) -> None:
+    """Writes results: an archive that `load` reads, and tables.
+
+    Args:
+      results: of a trained plan.
+      path: a directory.
+
+    Raises:
+      OSError: if they cannot be written.
+    """
+    path, plan = pathlib.Path(path), results.plan
+    kept = {level_name(level): models for level, models in results.kept.items()}
+    about = {
+        "name": results.name,
+        "plan": plan_as_json(plan),
+        "hyperparams": archive.structure(
+            plan.hyperparams(plan.levels[0], next(iter(plan.settings)))
+        ),
+        "num_truths": results.num_truths,
+        "history": list(results.history),
+        "kept": archive.structure(kept),
+    }
+    arrays = {
+        _ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8),
+        "epochs": results.epochs,
+        "history": results.history,
+        "kept": kept,
+    }
+    archive.write(path / workdir.RESULTS, arrays)
+    table.write_rows(path / workdir.HISTORY, results.rows())
+    table.write_rows(path / workdir.KEPT, results.kept_rows())
+
+
+def load(path: pathlib.Path | str) -> Results:
+    """Reads the results of a workdir whose training has ended; needs no learner.
+
+    Args:
+      path: the workdir.
+
+    Returns:
+      Results. Records among the parameters are of their own types where the modules of
+      these have been imported, and else of types with the same fields.
+
+    Raises:
+      ValueError: if the archive is damaged.
+      OSError: if there is none.
+    """
+    path = pathlib.Path(path) / workdir.RESULTS
+    if not path.exists():
+        raise FileNotFoundError(
+            f"expected results in {path}, got none: training has not ended"
+        )
+    arrays = archive.read(path)
+    try:
+        about = json.loads(bytes(arrays[_ABOUT]))
+        plan = plan_from_json(about["plan"], archive.record_type(about["hyperparams"]))
+        kept = archive.rebuild(about["kept"], arrays, "kept")
+        return Results(
+            name=about["name"],
+            plan=plan,
+            epochs=arrays["epochs"],
+            history={name: arrays[f"history/{name}"] for name in about["history"]},
+            kept={level: kept[level_name(level)] for level in plan.levels},
+            num_truths=about["num_truths"],
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"expected saved results in {path}, got {error!r}") from error
