@@ -132,20 +132,29 @@ class Data(Drawn):
         """`--data_dir`."""
         return self._data_dir.value
 
-    def own(self, read_truth: Callable[[str], Any]) -> Dataset | None:
-        """The data set of `--samples` and `--truth`; None if they are not given.
+    @property
+    def is_own(self) -> bool:
+        """Whether `--samples` are given.
 
         Raises:
-          ValueError: if a file is malformed, or the flags do not go together.
-          OSError: if a file cannot be read.
+          ValueError: if the flags do not go together.
         """
         if self._samples.value is None:
             if self._truth.value is not None:
                 raise ValueError("expected --samples with --truth, got none")
-            return None
+            return False
         for name in ("dataset", "data_dir", "num_samples"):
             if flags.FLAGS[name].present:
                 raise ValueError(f"expected --samples or --{name}, got both")
+        return True
+
+    def own(self, read_truth: Callable[[str], Any]) -> Dataset:
+        """The data set of `--samples` and `--truth`.
+
+        Raises:
+          ValueError: if a file is malformed.
+          OSError: if a file cannot be read.
+        """
         path = pathlib.Path(self._samples.value)
         truth = self._truth.value and read_truth(self._truth.value)
         return Dataset(path.stem, lvm_jax.read_samples(path), truth)
@@ -424,6 +433,18 @@ class Sweep:
         print(f"tables, parameters and figures are in {self.workdir}")
 
 
+def pictured(results: lvm_jax.Results) -> tuple[Level, Any, Any]:
+    """A run for pictures: the first one, at the first level with latents to spare.
+
+    Returns:
+      Its level, and `params` and `live` of the model that it keeps.
+    """
+    levels = results.plan.levels
+    spare = (k for k in levels if jax.tree.leaves(k)[-1] > results.num_truths)
+    level = next(spare, levels[0])
+    return level, *results.kept_model(level)
+
+
 def _define_fields(hyperparams: type) -> dict[str, flags.FlagHolder]:
     """A flag for each hyperparameter, its help from the record's docstring."""
     holders = {}
@@ -468,6 +489,8 @@ def run(main: Callable[[], Any]) -> None:
     """Runs a binary. A bad flag or bad input ends it with one line and status 2."""
 
     def parse(argv):
+        for flag in flags.FLAGS.get_key_flags_for_module(__name__):  # For --help.
+            flags.FLAGS.register_key_flag_for_module(argv[0], flag)
         try:
             rest = flags.FLAGS(argv)[1:]
         except flags.Error as error:

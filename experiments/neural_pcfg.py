@@ -61,8 +61,7 @@ _MAX_WORDS = flags.DEFINE_integer(
 _NUM_BUCKETS = flags.DEFINE_integer(
     "num_buckets", 3, "Lengths that sentences are padded to, at most.", lower_bound=1
 )
-for _module in (cli, true_grammar):
-    flags.adopt_module_key_flags(_module)
+flags.adopt_module_key_flags(true_grammar)
 
 _TRUTH = "truth.npz"
 _NUM_PICTURED = 4
@@ -161,10 +160,8 @@ def _print_f1(name: str, test: pcfg.Truth, trees: Sequence[jax.Array]) -> None:
 def _plot_trees(
     truth: true_grammar.Truth, test: pcfg.Truth, results: lvm_jax.Results
 ) -> Figure:
-    """Trees of the first run at the first level with more symbols than the truth."""
-    num, kept = truth.grammar.log_root.size, results.kept
-    level = next((level for level in kept if level[0] > num), next(iter(kept)))
-    grammar = pcfg.grammar_of(*results.kept_model(level))
+    level, *model = cli.pictured(results)
+    grammar = pcfg.grammar_of(*model)
     bucket = len(test.sentences) // 2
     sentences = np.asarray(test.sentences[bucket][:_NUM_PICTURED])
     learned = np.asarray(jax.jit(pcfg.viterbi)(grammar, sentences))

@@ -11,7 +11,6 @@ and in four fifths of those with 16. Rates are the study's for the data set and 
 """
 
 import functools
-import math
 
 import jax
 import numpy as np
@@ -34,7 +33,6 @@ _CRITIC = flags.DEFINE_bool(
     True,
     "Whether a critic is subtracted from the learning signal, as in the paper.",
 )
-flags.adopt_module_key_flags(cli)
 
 _LOG_LIKELIHOOD = "held_out_log_likelihood"
 _HEADERS = {
@@ -44,9 +42,8 @@ _HEADERS = {
 
 
 def _dataset() -> Dataset:
-    own = _DATA.own(noisy_or.read_truth)
-    if own is not None:
-        return own
+    if _DATA.is_own:
+        return _DATA.own(noisy_or.read_truth)
     if _DATA.data_dir is not None:
         return noisy_or.read_dataset(_DATA.data_dir, _DATA.dataset)
     if _DATA.dataset not in noisy_or.NAMES:
@@ -58,16 +55,10 @@ def _dataset() -> Dataset:
 
 
 def _plot_latents(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
-    """Pictures of the first run at the first level above the number of truths."""
-    num_truths, num_observed = task.truth.failure_logits.shape
-    level = next((k for k in results.kept if k > num_truths), next(iter(results.kept)))
-    params, live = results.kept_model(level)
-    heights = range(math.isqrt(num_observed), 0, -1)
-    height = next(n for n in heights if num_observed % n == 0)
-    shape = (-1, height, num_observed // height)
+    level, params, live = cli.pictured(results)
     return report.plot_pictures(
-        np.asarray(1 - task.truth.failure).reshape(shape),
-        np.asarray(1 - params.model.failure)[:level].reshape(shape),
+        np.asarray(1 - task.truth.failure),
+        np.asarray(1 - params.model.failure)[:level],
         jax.jit(noisy_or.recover)(task.truth, params.model, live),
         title=f"{task.name}: 1 - failure, first run with {level} latents",
     )
@@ -76,14 +67,14 @@ def _plot_latents(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
-    dataset = _dataset()
-    learner = functools.partial(noisy_or.nvil, use_critic=_CRITIC.value)
+    dataset, learner = _dataset(), noisy_or.nvil
+    if not _CRITIC.value:
+        learner = functools.partial(learner, use_critic=False)
     task = noisy_or.task(dataset, learner, **_DATA.split)
-    published = dataset.recipe and noisy_or.published(
-        dataset.name, _SWEEP.levels, _SWEEP.batch_size
+    rates, snapshot_every = noisy_or.published(
+        dataset, _SWEEP.levels, _SWEEP.batch_size
     )
-    snapshots = noisy_or.SNAPSHOT_EVERY.get(dataset.name, 100)
-    plan = _SWEEP.plan(published, snapshot_every=snapshots)
+    plan = _SWEEP.plan(rates, snapshot_every=snapshot_every)
     results, task = _SWEEP.train(task, plan)
     truth, figures = {}, {}
     if task.truth is not None:

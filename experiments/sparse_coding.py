@@ -43,16 +43,14 @@ _PRECISION = flags.DEFINE_enum(
     ["float32", "float64"],
     "Of samples and parameters: float64 in the paper, half as fast.",
 )
-flags.adopt_module_key_flags(cli)
 
 _ERROR = "held_out_error"
 _HEADERS = {_ERROR: "held-out squared error"}
 
 
 def _dataset() -> Dataset:
-    own = _DATA.own(sparse_coding.read_truth)
-    if own is not None:
-        return own
+    if _DATA.is_own:
+        return _DATA.own(sparse_coding.read_truth)
     drawn = {"sparsity": _SPARSITY.value, "num_samples": _DATA.num_samples}
     drawn["precision"] = _PRECISION.value
     if _DATA.data_dir is not None:
@@ -64,14 +62,9 @@ def _dataset() -> Dataset:
 
 
 def _plot_cosines(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
-    """Cosines of the first run at the first level above the number of truths."""
-    columns = np.asarray(task.truth.dictionary)
-    level = next(
-        (k for k in results.kept if k > len(columns)), next(iter(results.kept))
-    )
-    params, live = results.kept_model(level)
+    level, params, live = cli.pictured(results)
     return report.plot_similarity(
-        (columns @ params.dictionary.T)[:, :level],
+        (np.asarray(task.truth.dictionary) @ params.dictionary.T)[:, :level],
         jax.jit(sparse_coding.recover)(task.truth, params, live, task.held_out),
         title=f"{task.name}: first run with {level} columns",
         label="cosine",

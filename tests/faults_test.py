@@ -53,7 +53,7 @@ def test_a_damaged_checkpoint_is_named_and_not_used(
         damage(_largest(path / "waves/0000/checkpoints" / str(newest)))
     else:
         damage(next((path / "waves/0000/history").glob(f"*-{newest:08d}.npz")))
-    sweep = SweepProcess(path)
+    sweep = SweepProcess(path, is_library=damage is _flip)
     assert sweep.wait() == 0, sweep.text
     (warning,) = [line for line in sweep.text.splitlines() if "is damaged" in line]
     assert f"checkpoint of epoch {newest} " in warning

@@ -392,6 +392,10 @@ def _png(figure):
     return file.getvalue()
 
 
+def _texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+
+
 @pytest.mark.parametrize("name", _FIGURES)
 def test_figures_are_drawn_alike_anywhere_and_change_nothing(name, tmp_path):
     before = matplotlib.rcParams.copy()
@@ -405,8 +409,7 @@ def test_figures_are_drawn_alike_anywhere_and_change_nothing(name, tmp_path):
     assert matplotlib.rcParams.copy() == before
     assert image.imread(path).std() > 0.01
     assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
-    texts = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
-    assert _NAME in " ".join(texts).replace("\n", " ")
+    assert _NAME in " ".join(_texts(figure)).replace("\n", " ")
     corners = figure.get_tightbbox().get_points() / figure.get_size_inches()
     assert np.all((corners > -0.01) & (corners < 1.01))
 
@@ -432,10 +435,6 @@ def test_import_leaves_matplotlib_alone():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
-def _texts(figure):
-    return [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
-
-
 def test_settings_are_series_up_to_those_that_can_be_told_apart():
     three, ten = (_FIGURES[f"measure, {number}"]() for number in ("three", "ten"))
     assert "_t" in _texts(three)
@@ -445,6 +444,31 @@ def test_settings_are_series_up_to_those_that_can_be_told_apart():
     assert len(axes.containers) == 2  # before and after the filter
     left, right = _FIGURES["full, three"]().axes
     assert len(left.containers) == len(right.containers) == 3
+
+
+def test_pictures_say_what_each_latent_is():
+    texts = _texts(_FIGURES["pictures"]())
+    for text in ("truth 1", "truth 2", "not\nrecovered", "discarded", "duplicate"):
+        assert texts.count(text) == 1
+    assert texts.count("learned") == 1 and "unmatched" not in texts
+
+
+def test_similarities_are_in_the_order_of_the_truths():
+    similarity = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    figure = report.plot_similarity(similarity, _RECOVERY, label="cosine")
+    (drawn,) = figure.axes[0].images
+    np.testing.assert_array_equal(drawn.get_array(), similarity[:, [1, 0, 2]])
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert names == ["1 matched", "1 discarded", "1 duplicate"]
+    nothing = _RECOVERY._replace(matched=np.array([-1, -1]))
+    figure = report.plot_similarity(similarity, nothing, label="cosine")
+    assert not any(text[2:] == "matched" for text in _texts(figure))
+
+
+def test_spans_of_one_tree_alone_are_red():
+    left, right, *_ = _FIGURES["trees"]().axes
+    for axes in (left, right):
+        assert [text.get_color() for text in axes.texts[:2]] == ["black", "C3"]
 
 
 def test_levels_at_which_all_runs_diverged_keep_their_place():

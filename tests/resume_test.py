@@ -13,7 +13,9 @@ from lvm_jax.training import workdir
 
 
 def test_twenty_kills_change_nothing(tmp_path):
-    """Wherever a sweep is killed, the end is the same bit for bit."""
+    """Wherever a sweep is killed, of the binary or of the library in turn, the end is
+    the same bit for bit.
+    """
     random_ = random.Random(0)
     epochs = 200
     reference = SweepProcess(tmp_path / "reference", f"--epochs={epochs}")
@@ -21,7 +23,8 @@ def test_twenty_kills_change_nothing(tmp_path):
     path = tmp_path / "run"
     reached = []
     while len(reached) < 20:
-        sweep = SweepProcess(path, f"--epochs={epochs}")
+        is_library = len(reached) % 4 < 2
+        sweep = SweepProcess(path, f"--epochs={epochs}", is_library=is_library)
         if len(reached) % 2:
             sweep.wait_for_checkpoint(max(reached))
             time.sleep(random_.uniform(0, 0.2))
@@ -43,10 +46,12 @@ def test_twenty_kills_change_nothing(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_running_call(tmp_path, reference, number):
+@pytest.mark.parametrize(
+    ("number", "is_library"), [(signal.SIGINT, False), (signal.SIGTERM, True)]
+)
+def test_a_signal_saves_the_running_call(tmp_path, reference, number, is_library):
     path = tmp_path / "run"
-    sweep = SweepProcess(path, "--checkpoint_every=1000")
+    sweep = SweepProcess(path, "--checkpoint_every=1000", is_library=is_library)
     sweep.wait_for_training()
     os.kill(sweep.process.pid, number)
     assert sweep.wait() == 128 + number, sweep.text
@@ -71,7 +76,9 @@ def test_a_second_signal_stops_at_once(tmp_path):
 def test_more_epochs_and_runs_add_to_what_is_there(tmp_path, reference):
     """To the results of a sweep asked for at once, bit for bit."""
     path = tmp_path / "run"
-    few = SweepProcess(path, "--levels=4", "--num_seeds=2", "--epochs=10")
+    few = SweepProcess(
+        path, "--levels=4", "--num_seeds=2", "--epochs=10", is_library=True
+    )
     assert few.wait() == 0, few.text
     sweep = SweepProcess(path)
     assert sweep.wait() == 0, sweep.text
@@ -81,7 +88,7 @@ def test_more_epochs_and_runs_add_to_what_is_there(tmp_path, reference):
 
 def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     path = tmp_path / "run"
-    flags = ["--memory_limit=0.22", "--devices=1", "--epochs=2"]
+    flags = ["--memory_limit=0.22", "--epochs=2"]
     planned = SweepProcess(path, "--dry_run", *flags)
     assert planned.wait() == 0, planned.text
     setting, *plan = planned.text.splitlines()
@@ -91,4 +98,7 @@ def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     trained = SweepProcess(path, *flags)
     assert trained.wait() == 0, trained.text
     assert [line for line in trained.text.splitlines() if "MiB" in line] == plan
+    other = SweepProcess(tmp_path / "other", *flags, is_library=True)
+    assert other.wait() == 0, other.text
+    check_same(tmp_path / "other", path)
     assert len(table.read_rows(path / workdir.KEPT)) == 6

@@ -32,12 +32,7 @@ from lvm_jax.noisy_or.release import (
     read_params,
     read_truth,
 )
-from lvm_jax.noisy_or.study import (
-    SNAPSHOT_EVERY,
-    STUDY,
-    STUDY_LARGE_BATCH,
-    published,
-)
+from lvm_jax.noisy_or.study import STUDY, STUDY_LARGE_BATCH, published
 from lvm_jax.noisy_or.task import (
     held_out_log_likelihood,
     pack,
@@ -48,7 +43,6 @@ from lvm_jax.noisy_or.variational import Params
 
 __all__ = [
     "NAMES",
-    "SNAPSHOT_EVERY",
     "STUDY",
     "STUDY_LARGE_BATCH",
     "NoisyOr",

@@ -8,8 +8,10 @@ for the critic. Source: the settings of the authors' published release, of which
 from collections.abc import Sequence
 
 from lvm_jax.noisy_or.nvil import NvilHyperparams
+from lvm_jax.types import Dataset
 
 _LARGE_BATCH = 1000
+_EVERY = 100  # epochs between two models that may be kept
 _LEVELS = (8, 16, 32, 64, 128)
 
 
@@ -40,30 +42,30 @@ STUDY_LARGE_BATCH = {
     "PLNT": _setting(_LEVELS[:3], [0.01] * 3, [1e-3, 1e-3, 1e-4]),
 }
 
-# Epochs between two models that may be kept, where they are not 100.
-SNAPSHOT_EVERY = {"PLNT": 25}
+_SNAPSHOT_EVERY = {"PLNT": 25}  # where it is another number
 
 
 def published(
-    name: str, levels: Sequence[int], batch_size: int = 20
-) -> dict[int, NvilHyperparams] | None:
-    """The study's setting for a data set.
+    dataset: Dataset, levels: Sequence[int], batch_size: int = 20
+) -> tuple[dict[int, NvilHyperparams] | None, int]:
+    """How the study learned a data set of its own.
 
     Args:
-      name: of the data set.
+      dataset: any.
       levels: to be learned. One that the study does not have gets the hyperparameters
         of the nearest smaller one, or of the smallest.
       batch_size: from 1000 on those of large batches, where the study has them.
 
     Returns:
-      Hyperparameters for each level; None for a data set that the study does not have.
+      A setting, None where the study has none for the data set; and the epochs between
+      two models that may be kept.
     """
     tables = [STUDY_LARGE_BATCH] if batch_size >= _LARGE_BATCH else []
-    for table in [*tables, STUDY]:
-        if name in table:
-            found = table[name]
-            return {
-                level: found[max([k for k in found if k <= level], default=min(found))]
-                for level in levels
-            }
-    return None
+    found = [table[dataset.name] for table in (*tables, STUDY) if dataset.name in table]
+    if dataset.recipe is None or not found:
+        return None, _EVERY
+    of_levels = {
+        level: found[0][max((k for k in found[0] if k <= level), default=min(found[0]))]
+        for level in levels
+    }
+    return of_levels, _SNAPSHOT_EVERY.get(dataset.name, _EVERY)

@@ -14,10 +14,11 @@ from lvm_jax.noisy_or import model as noisy_or
 from lvm_jax.noisy_or import recognition
 from lvm_jax.noisy_or.nvil import nvil
 from lvm_jax.noisy_or.variational import Params, mask
-from lvm_jax.numerics import key, pack_bits, split, unpack_bits
+from lvm_jax.numerics import key, pack_bits, settings, split, unpack_bits
 from lvm_jax.types import Dataset, Learner, Task
 
 
+@settings()
 def pack(samples: chex.Array, name: str = "samples") -> np.ndarray:
     """Packs zeros and ones [N, D] into [N, ceil(D / 32)] words, as learners take them.
 
@@ -105,6 +106,7 @@ def held_out_log_likelihood(task: Task) -> Callable[[Params, Any], dict[str, Any
     return measure
 
 
+@settings()
 def true_log_likelihood(task: Task) -> float | None:
     """Mean log P(x) of the held-out samples under the truth, in nats.
 

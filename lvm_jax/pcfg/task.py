@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lvm_jax.numerics import split
+from lvm_jax.numerics import settings, split
 from lvm_jax.pcfg import grammar as pcfg
 from lvm_jax.pcfg import recovery
 from lvm_jax.pcfg.corpus import bucket_lengths, to_buckets
@@ -13,6 +13,7 @@ from lvm_jax.pcfg.maximum_likelihood import maximum_likelihood
 from lvm_jax.types import Buckets, Dataset, Learner, Task
 
 
+@settings()
 def task(
     dataset: Dataset,
     learner: Callable[..., Learner] = maximum_likelihood,

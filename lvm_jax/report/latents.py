@@ -1,5 +1,6 @@
 """Figures of what single models have learned: pictures, similarities, trees."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -41,11 +42,13 @@ def plot_pictures(
     nothing follow, each with what the filter says of it.
 
     Args:
-      truths: [T, height, width], from 0 to 1.
-      latents: [K, height, width], from 0 to 1.
+      truths: [T, height, width] from 0 to 1; or [T, D], which are drawn as high as
+        they can be without being higher than wide.
+      latents: [K, height, width] or [K, D].
       recovery: the match of the two.
       title: of the figure.
     """
+    truths, latents = _as_pictures(truths), _as_pictures(latents)
     groups = _by_status(recovery, len(latents))
     groups.pop("matched")
     rest = [(status, k) for status in sorted(groups) for k in groups[status]]
@@ -68,6 +71,14 @@ def plot_pictures(
         _draw_picture(axes, latents[latent], status, color="0.45")
     figure.suptitle(style.wrap(title, 6.4), fontsize=9)
     return figure
+
+
+def _as_pictures(values: np.ndarray) -> np.ndarray:
+    if values.ndim == 3:
+        return values
+    size = values.shape[1]
+    height = next(n for n in range(math.isqrt(size), 0, -1) if size % n == 0)
+    return values.reshape(-1, height, size // height)
 
 
 def _draw_picture(

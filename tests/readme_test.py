@@ -1,0 +1,39 @@
+"""What README and the docstrings of the package show does run."""
+
+import doctest
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+import lvm_jax
+from lvm_jax import noisy_or, pcfg, sparse_coding
+
+_README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_of_readme_runs(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
+    assert len(example.splitlines()) <= 40
+    monkeypatch.chdir(tmp_path)
+    samples = np.asarray(noisy_or.make("IMG", lvm_jax.key(0), 300).samples)
+    np.savetxt("mine.csv", samples.astype(int), fmt="%d", delimiter=",")
+    names = {}
+    exec(example, names)
+    results = names["results"]
+    claims = re.findall(r"^(?:\w+ = )?(.+?)  # \[([\d, ]+)\]", example, re.MULTILINE)
+    assert len(claims) == 5
+    for expression, shape in claims:
+        is_last = "num_recovered" in expression
+        of = names if is_last else names | {"results": names["again"]}
+        value = eval(expression, of)
+        assert list(value.shape) == [int(size) for size in shape.split(",")], expression
+    assert results.num_truths == 8
+    assert (tmp_path / "runs" / "con8" / "figures" / "full_recovery.png").exists()
+
+
+@pytest.mark.parametrize("family", [noisy_or, sparse_coding, pcfg])
+def test_the_example_of_a_family_s_face_runs(family):
+    failed, tried = doctest.testmod(family)
+    assert tried and not failed

@@ -1,0 +1,329 @@
+"""Training from Python: it resumes, grows, stops, and depends on no setting of JAX."""
+
+import multiprocessing
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import lvm_jax
+from lvm_jax import noisy_or, sparse_coding
+from lvm_jax.sweep import Plan
+from lvm_jax.training import Progress, WorkdirError, workdir
+
+_STUDY = sparse_coding.AlternatingMinimizationHyperparams()
+_EPOCHS = 12
+
+
+def _task(seed=0, **fields):
+    dataset = sparse_coding.make(lvm_jax.key(seed), 30.0, 3, 120)
+    return sparse_coding.task(dataset._replace(**fields), num_held_out=20)
+
+
+def _plan(levels=(4, 5), seeds=(0, 1, 2), settings=None, **fields):
+    return Plan(
+        levels=levels,
+        seeds=seeds,
+        settings=settings or {"a": _STUDY},
+        **{"epochs_per_call": 4, "block": 2, "snapshot_every": 5, **fields},
+    )
+
+
+def _silent(progress):
+    del progress
+
+
+def _train(task=None, plan=None, epochs=_EPOCHS, **arguments):
+    arguments.setdefault("progress", _silent)
+    return lvm_jax.train(task or _task(), plan or _plan(), epochs, **arguments)
+
+
+def _check_same(one, other):
+    assert list(one.history) == list(other.history)
+    assert list(one.kept) == list(other.kept)
+    for a, b in zip(
+        jax.tree.leaves((one.history, one.kept, one.epochs)),
+        jax.tree.leaves((other.history, other.kept, other.epochs)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A plan of two settings, trained at once and in memory."""
+    settings = {"a": _STUDY, "b": _STUDY._replace(step_size=0.2)}
+    return _train(plan=_plan(settings=settings))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return _train()
+
+
+def test_results_are_arrays_by_level_setting_seed_and_record(whole):
+    assert whole.history["held_out_error"].shape == (2, 2, 3, _EPOCHS)
+    assert whole.history["num_recovered"].dtype == np.int32
+    assert whole.epochs.tolist() == list(range(1, _EPOCHS + 1))
+    assert whole.kept[5].params.dictionary.shape == (2, 3, 5, 100)
+    assert whole.num_truths == 24
+    assert {row["epoch"] for row in whole.kept_rows()} <= {5, 10, 12}
+
+
+def test_a_workdir_gives_what_memory_gives_and_loads(tmp_path, trained):
+    kept = _train(workdir=tmp_path / "run", checkpoint_every=4)
+    _check_same(kept, trained)
+    loaded = lvm_jax.load(tmp_path / "run")
+    _check_same(loaded, trained)
+    assert (loaded.name, loaded.num_truths) == (trained.name, 24)
+    assert type(loaded.kept[4].params) is sparse_coding.SparseCoding
+    moments = []
+    again = _train(workdir=tmp_path / "run", progress=moments.append)
+    _check_same(again, trained)
+    assert not moments
+
+
+def test_more_of_everything_trains_only_what_is_new(tmp_path, whole):
+    """By a setting, then by a level, a seed and epochs at once, bit for bit."""
+    path = tmp_path / "run"
+    _train(plan=_plan((4,), (0, 1)), epochs=6, workdir=path)
+    settings = dict(whole.plan.settings)
+    seen = []
+    _train(
+        plan=_plan((4,), (0, 1), settings), epochs=6, workdir=path, progress=seen.append
+    )
+    assert {progress.num_runs for progress in seen} == {2}
+    grown = _train(plan=_plan(settings=settings), workdir=path, progress=seen.append)
+    _check_same(grown, whole)
+    assert {(p.start, p.num_runs) for p in seen if p.num_epochs == _EPOCHS} == {
+        (6, 2),
+        (0, 2),
+        (0, 6),
+    }
+
+
+def test_training_that_is_told_to_stop_raises_and_goes_on(tmp_path, trained):
+    path, seen = tmp_path / "run", []
+    with pytest.raises(lvm_jax.Stopped, match="after epoch 4") as stopped:
+        _train(workdir=path, progress=seen.append, stop=lambda: len(seen) > 0)
+    assert stopped.value.epoch == 4
+    assert [progress.epoch for progress in seen] == [0, 4]
+    assert isinstance(seen[0], Progress) and seen[0].moments == ()
+    with pytest.raises(FileNotFoundError, match="training has not ended"):
+        lvm_jax.load(path)
+    _check_same(_train(workdir=path), trained)
+
+
+def test_progress_is_the_mean_of_the_last_record(trained):
+    seen = []
+    _train(progress=seen.append)
+    last = seen[-1]
+    assert (last.epoch, last.num_epochs, last.num_runs) == (12, 12, 6)
+    for level, moment in enumerate(last.moments):
+        assert moment.level == trained.plan.levels[level] and moment.setting == "a"
+        values = trained.history["held_out_error"][level, 0, :, -1]
+        np.testing.assert_allclose(moment.held_out, values.mean(), rtol=1e-6)
+        counts = trained.history["num_recovered"][level, 0, :, -1]
+        assert moment.num_recovered == counts.mean()
+
+
+def _without_truth():
+    dataset = sparse_coding.make(lvm_jax.key(0), 30.0, 3, 120)._replace(truth=None)
+    return sparse_coding.task(dataset, num_held_out=20)
+
+
+def test_without_a_truth_nothing_is_said_of_recovery(tmp_path, trained):
+    known = _train(_without_truth(), workdir=tmp_path / "run")
+    assert known.num_truths is None
+    assert set(known.history) == {"train_error", "held_out_error", "diverged"}
+    for name in known.history:
+        np.testing.assert_array_equal(known.history[name], trained.history[name])
+    assert lvm_jax.load(tmp_path / "run").num_truths is None
+    assert not {"num_recovered", "num_kept"} & set(known.kept_rows()[0])
+
+
+def test_a_sweep_of_other_numbers_compiles_nothing():
+    compiled = []
+
+    def listen(event, seconds, **_):
+        del seconds
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    plan = _plan(levels=(6,))
+    tasks = [_task(seed) for seed in (0, 1)]
+    _train(tasks[0], plan)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        results = _train(tasks[1], plan)
+        assert not compiled
+        _train(tasks[1], _plan(levels=(7,)))
+        assert compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert results.history["held_out_error"].size
+
+
+@pytest.mark.parametrize("make", [_task, lambda: _networks()])
+def test_a_user_s_settings_of_jax_change_no_bit(make):
+    expected = _train(make(), _plan_of(make()), 3)
+    jax.numpy.ones(3).block_until_ready()  # JAX has been used before.
+    with (
+        jax.enable_x64(True),
+        jax.default_prng_impl("rbg"),
+        jax.threefry_partitionable(False),
+        jax.default_matmul_precision("bfloat16"),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        task = make()
+        found = _train(task, _plan_of(task), 3)
+        assert jax.config.jax_enable_x64
+    _check_same(found, expected)
+
+
+def _networks():
+    dataset = noisy_or.make("CON8", lvm_jax.key(3), 120)
+    return noisy_or.task(dataset, num_held_out=20)
+
+
+def _plan_of(task):
+    if task.name == "CON8":
+        return _plan((3,), (0,), {"a": noisy_or.NvilHyperparams()})
+    return _plan((3,), (0,))
+
+
+def test_a_workdir_goes_on_with_the_data_it_began_with(tmp_path, trained):
+    """A machine that rounds otherwise draws other samples by the same recipe."""
+    path = tmp_path / "run"
+    _train(epochs=4, workdir=path)
+    task = _task()
+    nudged = task.train + np.float64(1e-6) * np.arange(100)
+    object.__setattr__(task, "train", nudged)
+    _check_same(_train(task, workdir=path), trained)
+
+
+def test_other_data_are_refused(tmp_path):
+    path = tmp_path / "run"
+    _train(epochs=4, workdir=path)
+    with pytest.raises(WorkdirError, match=r"data.num_samples=130 \(there 120\)"):
+        dataset = sparse_coding.make(lvm_jax.key(0), 30.0, 3, 130)
+        _train(sparse_coding.task(dataset, num_held_out=20), workdir=path)
+    with pytest.raises(WorkdirError, match=r"data.key=\[.*\] \(there \["):
+        _train(_task(1), workdir=path)
+    own = _task(recipe=None)
+    with pytest.raises(WorkdirError, match=r"data.sha256=\w{64} \(there None\)"):
+        _train(own, workdir=path)
+    with pytest.raises(WorkdirError, match=r"batch_size=10 \(there 20\)"):
+        _train(plan=_plan(batch_size=10), workdir=path)
+
+
+def test_own_data_are_known_by_their_numbers(tmp_path):
+    path, samples = tmp_path / "run", np.random.default_rng(0).random((90, 6))
+    task = sparse_coding.task(lvm_jax.Dataset("mine", samples))
+    assert len(task.held_out) == 9
+    results = _train(task, epochs=4, workdir=path)
+    assert results.num_truths is None
+    samples[7, 3] += 1e-3
+    other = sparse_coding.task(lvm_jax.Dataset("mine", samples))
+    with pytest.raises(WorkdirError, match=r"data\.sha256="):
+        _train(other, epochs=4, workdir=path)
+
+
+def test_damaged_data_are_refused(tmp_path):
+    path = tmp_path / "run"
+    _train(epochs=4, workdir=path)
+    arrays = dict(np.load(path / workdir.DATA))
+    arrays["train"][0, 0] += 1
+    np.savez(path / workdir.DATA, **arrays)
+    with pytest.raises(WorkdirError, match=r"the data of the digest in plan.json"):
+        _train(workdir=path)
+
+
+def test_overwriting_starts_anew(tmp_path):
+    path = tmp_path / "run"
+    _train(_task(1), epochs=4, workdir=path)
+    anew = _train(epochs=4, workdir=path, overwrite=True)
+    _check_same(anew, _train(epochs=4))
+
+
+def test_fewer_epochs_than_there_are_are_refused(tmp_path):
+    _train(epochs=8, workdir=tmp_path / "run")
+    with pytest.raises(ValueError, match="at least the 8 epochs that are there, got 4"):
+        _train(epochs=4, workdir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["epochs", "checkpoint_every"])
+def test_arguments_out_of_range_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="of at least 1, got 0"):
+        _train(workdir=tmp_path / "run", **{name: 0})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_measure_is_of_every_kept_model(whole):
+    def measure(params, live):
+        return {"norm": (params.dictionary**2).sum(), "columns": live.sum()}
+
+    measured = lvm_jax.measure(measure, whole)
+    assert measured["norm"].shape == (2, 2, 3)
+    for place, level in enumerate(whole.plan.levels):
+        np.testing.assert_allclose(measured["columns"][place], level)
+        expected = (whole.kept[level].params.dictionary ** 2).sum((-2, -1))
+        np.testing.assert_allclose(measured["norm"][place], expected, rtol=1e-6)
+
+
+def _networks_that_differ():
+    """Three runs whose latents are known: pictures of IMG, some of them twice."""
+    img = noisy_or.img()
+    models = [[0, 1, 2, 2], [2, 1, 0, 3], [4, 5, 6, 7]]
+    models = [
+        noisy_or.NoisyOr(
+            img.prior_logits[np.array(own)],
+            img.failure_logits[np.array(own)] + 0.01,
+            img.noise_logits,
+        )
+        for own in models
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves)[None], *models)
+
+
+def test_agreement_is_the_share_of_survivors_that_another_run_has():
+    task = _networks()
+    results = _train(task, _plan((4,), (0, 1, 2), {"a": noisy_or.NvilHyperparams()}), 1)
+    kept = results.kept[4]
+    model = _networks_that_differ()
+    results.kept[4] = kept._replace(params=kept.params._replace(model=model))
+    shares = lvm_jax.agreement(task, results)[4]
+    assert shares.shape == (1, 3, 3)
+    # The first run has a duplicate, which is no survivor.
+    expected = [[1, 1, 0], [3 / 4, 1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(shares[0], expected)
+
+
+def test_agreement_needs_something_to_compare_models_by(trained):
+    task = _without_truth()
+    object.__setattr__(task, "recover", None)
+    with pytest.raises(ValueError, match="a task with `recover`, got gamma30 without"):
+        lvm_jax.agreement(task, trained)
+
+
+def _train_elsewhere(path):
+    _train(_task(), _plan(), workdir=path)
+
+
+def test_a_spawned_process_trains(tmp_path, trained):
+    """As a notebook or a worker starts it: another interpreter, nothing configured."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_elsewhere, args=(tmp_path / "run",)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    found = lvm_jax.load(tmp_path / "run")
+    for name in found.history:  # one device here, two in this process
+        np.testing.assert_allclose(
+            found.history[name], trained.history[name], rtol=1e-4, atol=1e-6
+        )
