@@ -507,7 +507,8 @@ def run(main: Callable[[], Any]) -> None:
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _show_warning
         try:
-            main()
+            with devices.settings():
+                main()
         except WorkdirError as error:
             _fail(f"{error}; --overwrite starts anew")
         except (ValueError, OSError) as error:

@@ -16,11 +16,11 @@ from lvm_jax.training import workdir as layout
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
-def _run(binary, *args):
+def _run(binary, *args, **environment):
     return subprocess.run(
         [sys.executable, "-m", f"experiments.{binary}", *map(str, args)],
         cwd=_ROOT,
-        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -234,3 +234,129 @@ def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message)
 )
 def test_bad_noisy_or_is_one_line_and_leaves_nothing(tmp_path, args, message):
     _check_refused("noisy_or", tmp_path / "run", args, message)
+
+
+_SMALL = ("--levels=2,3", "--num_seeds=2", "--epochs=3", "--batch_size=4")
+
+
+def _own_samples(tmp_path):
+    """A table with a header, as a spreadsheet writes it, and its true network."""
+    rows = np.random.default_rng(0).integers(0, 2, (40, 5))
+    lines = ["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]
+    path = tmp_path / "mine.csv"
+    path.write_bytes("\ufeff".encode() + "\r\n".join(lines).encode() + b"\r\n")
+    np.savez(
+        tmp_path / "truth.npz",
+        prior=np.full(2, 0.3),
+        failure=np.where(np.arange(10).reshape(2, 5) % 3, 1.0, 0.1),
+        noise=np.full(5, 0.9),
+    )
+    return path, tmp_path / "truth.npz"
+
+
+def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
+    samples, truth = _own_samples(tmp_path)
+    workdir = tmp_path / "run"
+    done = _run("noisy_or", "--workdir", workdir, "--samples", samples, *_SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "recovered" not in done.stdout.split("by level")[1].split("\n", 1)[1]
+    results = load(workdir)
+    assert results.name == "mine" and results.num_truths is None
+    assert results.history["held_out_elbo"].shape == (2, 1, 2, 3)
+    assert archive.read(workdir / layout.DATA)["held_out"].shape == (4, 1)
+    figures = {path.stem for path in (workdir / "figures").iterdir()}
+    assert figures == {"elbo", "elbo_by_epoch", "log_likelihood"}
+    known = tmp_path / "known"
+    flags = ("--samples", samples, "--truth", truth, "--theta_rate=0.04,0.1", *_SMALL)
+    done = _run("noisy_or", "--workdir", known, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "recovered of 2" in done.stdout and "(paired)" in done.stdout
+    results = load(known)
+    assert results.num_truths == 2
+    assert list(results.plan.settings) == ["theta_rate=0.04", "theta_rate=0.1"]
+    np.testing.assert_array_equal(
+        results.history["held_out_elbo"][:, 0],
+        load(workdir).history["held_out_elbo"][:, 0],
+    )
+    refused = _run("noisy_or", "--workdir", known, *flags, "--data_seed=1")
+    assert refused.returncode == 2 and "data.sha256=" in refused.stderr
+
+
+def test_own_samples_of_numbers_are_learned(tmp_path):
+    path = tmp_path / "mine.npy"
+    np.save(path, np.random.default_rng(0).random((40, 5)))
+    workdir = tmp_path / "run"
+    done = _run("sparse_coding", "--workdir", workdir, "--samples", path, *_SMALL)
+    assert done.returncode == 0, done.stderr
+    assert load(workdir).kept[3].params.dictionary.shape == (1, 2, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("binary", "text", "message"),
+    [
+        ("noisy_or", "0,1\n1,2\n", "mine: expected zeros and ones, got 2 in row 2"),
+        ("noisy_or", "a,b\n0,1\n1,\n", "row 3, column 2"),
+        ("noisy_or", "0,1\n1\n", "mine.csv: expected 2"),
+        ("noisy_or", "0,1\n" * 15, "a batch of at most 14"),
+        ("noisy_or", "0,1\n", "fewer held-out samples than the 1 there"),
+        ("sparse_coding", "0,nan\n1,1\n", "row 1, column 2"),
+    ],
+)
+def test_bad_own_samples_are_one_line_and_leave_nothing(
+    tmp_path, binary, text, message
+):
+    path = tmp_path / "mine.csv"
+    path.write_text(text)
+    _check_refused(binary, tmp_path / "run", ["--samples", path], message)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--truth=a.npz"], "expected --samples with --truth, got none"),
+        (["--samples=a.csv", "--dataset=IMG"], "--samples or --dataset, got both"),
+        (["--samples=nowhere.csv"], "nowhere.csv"),
+        (["--samples={}", "--truth={}"], "a true network as .npz, .dat or a folder"),
+    ],
+)
+def test_flags_of_own_samples_that_make_no_sense_are_refused(tmp_path, args, message):
+    samples, _ = _own_samples(tmp_path)
+    args = [arg.format(samples) for arg in args]
+    _check_refused("noisy_or", tmp_path / "run", args, message)
+
+
+def test_the_study_s_settings_are_used_and_shown(tmp_path, release_dir):
+    done = _run(
+        "noisy_or",
+        *("--workdir", tmp_path / "run", "--dataset=PLNT", "--data_dir", release_dir),
+        *("--levels=8,17", "--num_seeds=1", "--dry_run"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == (
+        "setting study: theta_rate=0.1 q_rate=0.1 critic_rate=1e-05 at 8; "
+        "theta_rate=0.01 q_rate=0.01 critic_rate=1e-05 at 17"
+    )
+
+
+def test_the_environment_changes_no_bit_and_other_processors_go_on(tmp_path):
+    """A sweep that is resumed under other settings of JAX, or of XLA."""
+    flags = ["--levels=3", "--num_seeds=2", "--num_samples=300", "--epochs_per_call=2"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert _run("noisy_or", "--workdir", whole, "--epochs=4", *flags).returncode == 0
+    assert _run("noisy_or", "--workdir", cut, "--epochs=2", *flags).returncode == 0
+    others = {
+        "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_ENABLE_X64": "1",
+        "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_RANDOM_SEED_OFFSET": "3",
+    }
+    done = _run("noisy_or", "--workdir", cut, "--epochs=4", *flags, **others)
+    assert done.returncode == 0, done.stderr
+    for name in (layout.HISTORY, layout.KEPT, layout.RESULTS, layout.DATA):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
+    other = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
+    done = _run("noisy_or", "--workdir", cut, "--epochs=6", *flags, **other)
+    assert done.returncode == 0, done.stderr
+    assert (cut / layout.DATA).read_bytes() == (whole / layout.DATA).read_bytes()
+    assert load(cut).history["held_out_elbo"].shape == (1, 1, 2, 6)
