@@ -2,17 +2,19 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from sweep_process import check_same, checkpoints
 
 from lvm_jax.files import table
-from lvm_jax.training import workdir
+from lvm_jax.training import load, workdir
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _FLAGS = [
@@ -26,33 +28,50 @@ pytestmark = pytest.mark.skipif(
 _NUM_ROWS = 2 * 4 * 40
 
 
-def _start(path, *more):
+_LIBRARY = """
+import sys
+import numpy as np
+from lvm_jax.sweep import devices
+from sweep_process import train
+coordinator, index, output, *arguments = sys.argv[1:]
+devices.join(coordinator, 2, int(index))
+devices.configure(2)
+np.savez(output, **train(arguments).history)
+"""
+
+
+def _popen(*arguments):
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "experiments.sparse_coding"),
-            *(f"--workdir={path}", *_FLAGS, *more),
-        ],
+        [sys.executable, *map(str, arguments)],
         cwd=_ROOT,
+        env=os.environ | {"PYTHONPATH": str(_ROOT / "tests")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def _start_two(path, *more):
+def _start(path, *more):
+    flags = [f"--workdir={path}", *_FLAGS, *more]
+    return _popen("-m", "experiments.sparse_coding", *flags)
+
+
+def _coordinator():
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        coordinator = f"localhost:{free.getsockname()[1]}"
-    return [
-        _start(
-            path,
-            f"--coordinator={coordinator}",
-            "--num_processes=2",
-            f"--process_id={index}",
-            *more,
-        )
-        for index in range(2)
-    ]
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def _start_two(path, *more):
+    job = [f"--coordinator={_coordinator()}", "--num_processes=2"]
+    return [_start(path, *job, f"--process_id={index}", *more) for index in range(2)]
+
+
+def _wait(processes):
+    """What they have printed, once all have ended well."""
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(outputs), outputs
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -73,28 +92,35 @@ def _check_same(path, other):
 
 def test_two_processes_give_the_files_of_one(tmp_path, alone):
     path = tmp_path / "run"
-    outputs = []
-    processes = _start_two(path)
-    for process in processes:
-        outputs.append(process.communicate(timeout=120)[0])
-        assert process.returncode == 0, outputs
+    outputs = _wait(_start_two(path))
     assert "on 4 devices" in outputs[0]
     assert "tables, parameters and figures" in outputs[0]
     assert "tables, parameters and figures" not in outputs[1]
     _check_same(path, alone)
 
 
-def test_two_processes_resume_and_grow(tmp_path, alone):
-    """What one process has begun, and then what two have."""
+def test_two_processes_resume_and_grow_and_both_have_the_results(tmp_path, alone):
+    """What one process has begun, by the library."""
     path = tmp_path / "run"
-    first = _start(path, "--epochs=8", "--levels=4", "--num_seeds=2")
-    output, _ = first.communicate(timeout=120)
-    assert first.returncode == 0, output
-    for flags in (["--epochs=20", "--num_seeds=3", "--levels=4"], []):
-        processes = _start_two(path, *flags)
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0, 0], outputs
+    _wait([_start(path, "--epochs=8", "--levels=4", "--num_seeds=2")])
+    shutil.rmtree(path / "figures")
+    coordinator = _coordinator()
+    flags = [f"--workdir={path}", *_FLAGS]
+    _wait(
+        [
+            _popen(
+                "-c", _LIBRARY, coordinator, index, tmp_path / f"{index}.npz", *flags
+            )
+            for index in range(2)
+        ]
+    )
     _check_same(path, alone)
+    expected = load(alone).history
+    for index in range(2):
+        with np.load(tmp_path / f"{index}.npz") as found:
+            assert set(found) == set(expected)
+            for name in found:
+                np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_a_lost_process_stops_the_job_which_one_process_ends(tmp_path, alone):
