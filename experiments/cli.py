@@ -110,7 +110,10 @@ class Data(Drawn):
         super().__init__(num_samples=10_000)
         self._dataset = flags.DEFINE_string("dataset", dataset, description)
         self._data_dir = flags.DEFINE_string(
-            "data_dir", None, "The study's published release, to read data sets from."
+            "data_dir",
+            None,
+            "The study's published release, to read data sets from, with "
+            "noisyor/datasets or sparsecoding/datasets in it.",
         )
         self._samples = flags.DEFINE_string(
             "samples",
@@ -160,78 +163,65 @@ class Data(Drawn):
         return Dataset(path.stem, lvm_jax.read_samples(path), truth)
 
 
+# Default, least value and help of each flag of a sweep that is a whole number.
+_WHOLE_NUMBERS = {
+    "seed": (0, 0, "Seed of the first run; the others count on from it."),
+    "num_seeds": (16, 1, "Runs of each level, each with a seed of its own."),
+    "epochs": (100, 1, "Passes over the training samples."),
+    "batch_size": (20, 1, "Samples of one step."),
+    "records_per_epoch": (1, 1, "Evaluations of an epoch, at equal distances."),
+    "epochs_per_call": (
+        5,
+        1,
+        "Epochs of one compiled call: how often progress is shown. Results do not "
+        "depend on it.",
+    ),
+    "checkpoint_every": (
+        50,
+        1,
+        "Epochs between two checkpoints, rounded up to whole compiled calls.",
+    ),
+    "devices": (
+        0,
+        0,
+        "Devices of this process to spread the runs over: 0 for every accelerator, or "
+        "for as many host devices as there are cores.",
+    ),
+    "block": (
+        None,
+        1,
+        "Runs that a device computes at once; four on a CPU and all on an accelerator "
+        "if not given. A run's numbers are the same bit for bit whatever else is "
+        "trained; another size changes them by rounding.",
+    ),
+    "num_processes": (
+        None,
+        1,
+        "Processes of the job; $JAX_NUM_PROCESSES if not given.",
+    ),
+    "process_id": (None, 0, "This process, from 0; $JAX_PROCESS_ID if not given."),
+}
+
+
 class Sweep:
     """The flags of a sweep: what is trained, where, and on what."""
 
-    def __init__(
-        self,
-        hyperparams: type,
-        *,
-        levels: Sequence[int],
-        epochs: int = 100,
-        batch_size: int = 20,
-        block: int | None = None,
-        epochs_per_call: int = 5,
-        checkpoint_every: int = 50,
-    ):
+    def __init__(self, hyperparams: type, *, levels: Sequence[int], **defaults: int):
         """Defines the flags.
 
         Args:
           hyperparams: NamedTuple of the learner's, a flag for each of its fields.
-          levels: default of the flag of that name, and so the others.
-          epochs: likewise.
-          batch_size: likewise.
-          block: likewise.
-          epochs_per_call: likewise.
-          checkpoint_every: likewise.
+          levels: default of `--levels`.
+          **defaults: of other flags that are whole numbers.
         """
         self._hyperparams = hyperparams
         self._levels = define_levels(levels)
         self._fields = _define_fields(hyperparams)
-        whole = {
-            "seed": (0, 0, "Seed of the first run; the others count on from it."),
-            "num_seeds": (16, 1, "Runs of each level, each with a seed of its own."),
-            "epochs": (epochs, 1, "Passes over the training samples."),
-            "batch_size": (batch_size, 1, "Samples of one step."),
-            "records_per_epoch": (1, 1, "Evaluations of an epoch, at equal distances."),
-            "epochs_per_call": (
-                epochs_per_call,
-                1,
-                "Epochs of one compiled call: how often progress is shown. Results do "
-                "not depend on it.",
-            ),
-            "checkpoint_every": (
-                checkpoint_every,
-                1,
-                "Epochs between two checkpoints, rounded up to whole compiled calls.",
-            ),
-            "devices": (
-                0,
-                0,
-                "Devices of this process to spread the runs over: 0 for every "
-                "accelerator, or for as many host devices as there are cores.",
-            ),
-            "block": (
-                block,
-                1,
-                "Runs that a device computes at once; four on a CPU and all on an "
-                "accelerator if not given. A run's numbers are the same bit for bit "
-                "whatever else is trained; another size changes them by rounding.",
-            ),
-            "num_processes": (
-                None,
-                1,
-                "Processes of the job; $JAX_NUM_PROCESSES if not given.",
-            ),
-            "process_id": (
-                None,
-                0,
-                "This process, from 0; $JAX_PROCESS_ID if not given.",
-            ),
-        }
         self._whole = {
-            name: flags.DEFINE_integer(name, default, text, lower_bound=least)
-            for name, (default, least, text) in whole.items()
+            name: flags.DEFINE_integer(
+                name, defaults.get(name, default), text, lower_bound=least
+            )
+            for name, (default, least, text) in _WHOLE_NUMBERS.items()
         }
         self._workdir = flags.DEFINE_string(
             "workdir",
@@ -267,11 +257,6 @@ class Sweep:
     def workdir(self) -> pathlib.Path:
         """`--workdir`."""
         return pathlib.Path(self._workdir.value)
-
-    @property
-    def overwrite(self) -> bool:
-        """`--overwrite`."""
-        return self._overwrite.value
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -366,7 +351,7 @@ class Sweep:
             "workdir": self.workdir,
             "memory_limit": None if limit is None else limit * 2**20,
             "devices": self._devices,
-            "overwrite": self.overwrite,
+            "overwrite": self._overwrite.value,
         }
         if self._dry_run.value:
             print(describe(task, plan, **where))
@@ -531,6 +516,8 @@ def _show_warning(message, *_):
 
 def _fail(message: object) -> None:
     """Ends this process, in a job without waiting for others, which may wait for it."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)  # A bar may be in this line.
     print("error:", " ".join(str(message).split()), file=sys.stderr, flush=True)
     if jax.distributed.is_initialized():
         os._exit(_EXIT_USAGE)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -27,7 +26,15 @@ from lvm_jax.sweep.plan import (
     run_key,
     size,
 )
-from lvm_jax.sweep.program import AXIS, Function, Program, compiled, init_runs, jitted
+from lvm_jax.sweep.program import (
+    AXIS,
+    Compiled,
+    Function,
+    Program,
+    compiled,
+    init_runs,
+    jitted,
+)
 from lvm_jax.sweep.run import Data, Record, Run, buckets, count_samples, count_steps
 from lvm_jax.types import Task
 
@@ -119,13 +126,13 @@ class Sweep:
         return jobs.settings(self.plan.precision)
 
     @property
-    def _chunk(self) -> jax.stages.Compiled:
+    def _chunk(self) -> Compiled:
         """The compiled chunk of epochs, for the shapes of this sweep."""
         runs = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
                 leaf.shape, leaf.dtype, sharding=self._sharding
             ),
-            self._padded_shapes(),
+            self._padded_shapes,
         )
         data = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -133,40 +140,47 @@ class Sweep:
             ),
             self._data,
         )
-        span = (np.int32(0), np.int32(0))
-        leaves, treedef = jax.tree.flatten((data, runs, jax.tree.map(jax.typeof, span)))
+        span = jax.tree.map(jax.typeof, (np.int32(0), np.int32(0)))
+        leaves, treedef = jax.tree.flatten((data, runs, span))
         return compiled(self._program, self.plan.precision, treedef, tuple(leaves))
 
+    @functools.cached_property
     def _padded_shapes(self) -> tuple[Run, ...]:
         """Shapes and types of the runs of each group, spare ones included."""
         init = functools.partial(init_runs, self._program, self._data.train)
-        return tuple(jax.eval_shape(init, self._start(group)) for group in self.groups)
-
-    def shapes(self, num_epochs: int) -> tuple[tuple[Run, ...], tuple[Record, ...]]:
-        """Shapes and types of what `gather` returns, and of the records of all epochs.
-
-        Args:
-          num_epochs: that the records are of.
-        """
-        records = self._measured
         with self._settings():
-            runs = self._padded_shapes()
-            numbers = [
-                jax.eval_shape(lambda run: _with_key(run, jax.random.key_data), run)
-                for run in runs
-            ]
+            return tuple(
+                jax.eval_shape(init, self._start(group)) for group in self.groups
+            )
 
-        def cut(leaf, group, axes=()):
-            shape = (len(group.runs), *axes, *leaf.shape[1 + 2 * bool(axes) :])
+    @property
+    def _padded_records(self) -> tuple[Record, ...]:
+        """Shapes and types of the records of a call; compiles the sweep."""
+        with self._settings():
+            return self._chunk.results[1]
+
+    def run_shapes(self) -> tuple[Run, ...]:
+        """Shapes and types of what `gather` returns."""
+        numbers = [
+            jax.eval_shape(lambda run: _with_key(run, jax.random.key_data), run)
+            for run in self._padded_shapes
+        ]
+
+        def cut(leaf, group):
+            shape = len(group.runs), *leaf.shape[1:]
             return jax.ShapeDtypeStruct(shape, leaf.dtype)
 
+        return self._by_group(cut, numbers)
+
+    def record_shapes(self, num_epochs: int) -> tuple[Record, ...]:
+        """Shapes and types of the records of so many epochs; compiles the sweep."""
         num_records = num_epochs * self.plan.records_per_epoch
-        return (
-            self._by_group(lambda leaf, group: cut(leaf, group), numbers),
-            self._by_group(
-                lambda leaf, group: cut(leaf, group, (num_records,)), records
-            ),
-        )
+
+        def cut(leaf, group):
+            shape = len(group.runs), num_records, *leaf.shape[3:]
+            return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+        return self._by_group(cut, self._padded_records)
 
     def _by_group(self, function, trees) -> tuple[Any, ...]:
         """Applies (leaf, group) -> leaf to the tree of each group."""
@@ -178,7 +192,7 @@ class Sweep:
     def memory(self) -> Memory:
         """What a device needs, as the compiler has planned it; compiles the sweep."""
         with self._settings():
-            used = self._chunk.memory_analysis()
+            used = self._chunk.call.memory_analysis()
         data = sum(leaf.nbytes for leaf in jax.tree.leaves(self._data))
         total = (
             used.argument_size_in_bytes
@@ -189,19 +203,10 @@ class Sweep:
         runs = sum(map(self._num_padded, self.groups)) // self.num_devices
         return Memory(data, max(total - data, 0) / runs, runs)
 
-    @functools.cached_property
-    def _measured(self) -> Record:
-        """Shapes of the records of a call."""
-        with self._settings():
-            runs = self._padded_shapes()
-            span = (jnp.int32(0), jnp.int32(0))
-            chunk = jitted(self._program).chunk
-            return jax.eval_shape(chunk, self._data, runs, span)[1]
-
     @property
     def metric(self) -> str:
-        """The first of the held-out metrics."""
-        return next(iter(self._measured[0].held_out))
+        """The first of the held-out metrics; compiles the sweep."""
+        return next(iter(self._padded_records[0].held_out))
 
     @property
     def num_truths(self) -> int | None:
@@ -219,7 +224,7 @@ class Sweep:
         with self._settings():
             run = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
-                self._padded_shapes()[0],
+                self._padded_shapes[0],
             )
             return jax.eval_shape(matched, run).shape[0]
 
@@ -329,7 +334,7 @@ class Sweep:
             count = min(self.plan.epochs_per_call, stop - done)
             with self._settings():
                 span = (np.int32(done), np.int32(count))
-                runs, records = self._chunk(self._data, runs, span)
+                runs, records = self._chunk.call(self._data, runs, span)
                 gathered = _gather(records)
 
             def of_call(leaf, group, count=count):

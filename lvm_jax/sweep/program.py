@@ -98,13 +98,26 @@ def jitted(program: Program) -> Jitted:
     )
 
 
+class Compiled(NamedTuple):
+    """A chunk of epochs, compiled for arguments of some shapes.
+
+    Attributes:
+      call: the function.
+      results: shapes and types of what it returns.
+    """
+
+    call: jax.stages.Compiled
+    results: Any
+
+
 @functools.lru_cache(_MAX_PROGRAMS)
 def compiled(
     program: Program, precision: str, treedef: Any, leaves: tuple[Any, ...]
-) -> jax.stages.Compiled:
+) -> Compiled:
     """The compiled chunk of epochs for arguments of these shapes."""
     del precision  # One of the settings that JAX compiles under.
-    return jitted(program).chunk.lower(*treedef.unflatten(leaves)).compile()
+    lowered = jitted(program).chunk.lower(*treedef.unflatten(leaves))
+    return Compiled(lowered.compile(), lowered.out_info)
 
 
 def init_runs(program: Program, train: Any, start: Any) -> Run:

@@ -135,7 +135,7 @@ class Checkpoints:
         one has been read.
 
         Args:
-          runs: their shapes and types, from `Sweep.shapes`.
+          runs: their shapes and types, from `Sweep.run_shapes`.
 
         Returns:
           The sweep, or None if there is no checkpoint.

@@ -51,7 +51,9 @@ class Progress(NamedTuple):
 
 
 def show(progress: Progress) -> None:
-    """Shows progress on the terminal: the plan on standard output, a bar on the other.
+    """Shows the plan on standard output, and a bar on standard error.
+
+    On a terminal the bar stays in its line; elsewhere every call gets one.
 
     Args:
       progress: of this moment.
@@ -71,7 +73,10 @@ def show(progress: Progress) -> None:
         postfix=f"{rate:.4g} runs x epochs/s, {_describe(progress.moments)}",
     )
     is_last = progress.epoch == progress.num_epochs
-    print(f"\r{bar}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(f"\r{bar}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+    else:
+        print(bar, file=sys.stderr, flush=True)
     if is_last:
         share = 100 * (1 - progress.computing / progress.seconds)
         print(

@@ -304,7 +304,7 @@ def _train_wave(
 
 def _restore(sweep: Sweep, checkpoints: Checkpoints | None) -> Restored | None:
     """The last whole checkpoint, which the first process sends to all others."""
-    restored = checkpoints.restore(sweep.shapes(1)[0]) if checkpoints else None
+    restored = checkpoints.restore(sweep.run_shapes()) if checkpoints else None
     if jax.process_count() == 1:
         return restored
     epoch = np.int32(restored.epoch if restored else 0)
@@ -315,7 +315,8 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints | None) -> Restored | None:
         (restored.runs, restored.records)
         if restored
         else jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype), sweep.shapes(epoch)
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+            (sweep.run_shapes(), sweep.record_shapes(epoch)),
         )
     )
     with jobs.settings(sweep.plan.precision):
