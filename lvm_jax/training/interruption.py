@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -11,18 +12,27 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 class Interruption:
     """Whether SIGINT or SIGTERM has come: a `stop` for `train`, for those who ask.
 
-    A thread waits for the signals, for Python runs no handler while the main thread
-    is inside a compiled call. The second one ends the process at once.
+    A thread is told of signals the moment they come, to whichever thread, for Python
+    runs no handler while the main thread is inside a compiled call. The second one ends
+    the process at once.
     """
 
     def __init__(self):
-        """Blocks the signals in this thread and those that it will start."""
+        """Takes over both signals of this process.
+
+        Raises:
+          ValueError: outside of the main thread.
+        """
         self.signal = None
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._told, teller = socket.socketpair()
+        teller.setblocking(False)
+        signal.set_wakeup_fd(teller.detach(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
-        self.signal = signal.sigwait(_SIGNALS)
+        self.signal = self._next()
         name = signal.Signals(self.signal).name
         print(
             f"\n{name}: the running call ends and what is trained is saved; once more "
@@ -30,7 +40,13 @@ class Interruption:
             file=sys.stderr,
             flush=True,
         )
-        os._exit(128 + signal.sigwait(_SIGNALS))
+        os._exit(128 + self._next())
+
+    def _next(self) -> int:
+        """The next signal of the two, when it comes."""
+        while (number := self._told.recv(1)[0]) not in _SIGNALS:
+            pass
+        return number
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
