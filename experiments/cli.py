@@ -72,7 +72,7 @@ class Drawn:
             "held_out",
             held_out,
             "Samples that are held out of training, of drawn ones the first: if not "
-            "given 1000 as in the paper, or a tenth of fewer than 10 000.",
+            "given 1000, or a tenth of fewer than 10 000.",
             lower_bound=1,
         )
 
@@ -97,24 +97,16 @@ class Drawn:
         return {"num_held_out": self._held_out.value, "split_seed": self.seed}
 
 
-class Data(Drawn):
-    """The flags that choose what is learned from, drawn or read."""
+class Own(Drawn):
+    """The flags of samples that are drawn, or are a user's own."""
 
-    def __init__(self, dataset: str | None, description: str):
+    def __init__(self, num_samples: int = 10_000):
         """Defines the flags.
 
         Args:
-          dataset: default of `--dataset`.
-          description: what `--dataset` may be.
+          num_samples: default of `--num_samples`.
         """
-        super().__init__(num_samples=10_000)
-        self._dataset = flags.DEFINE_string("dataset", dataset, description)
-        self._data_dir = flags.DEFINE_string(
-            "data_dir",
-            None,
-            "The study's published release, to read data sets from, with "
-            "noisyor/datasets or sparsecoding/datasets in it.",
-        )
+        super().__init__(num_samples)
         self._samples = flags.DEFINE_string(
             "samples",
             None,
@@ -124,16 +116,6 @@ class Data(Drawn):
         self._truth = flags.DEFINE_string(
             "truth", None, "The true model of --samples, if it is known."
         )
-
-    @property
-    def dataset(self) -> str | None:
-        """`--dataset`."""
-        return self._dataset.value
-
-    @property
-    def data_dir(self) -> str | None:
-        """`--data_dir`."""
-        return self._data_dir.value
 
     @property
     def is_own(self) -> bool:
@@ -147,7 +129,7 @@ class Data(Drawn):
                 raise ValueError("expected --samples with --truth, got none")
             return False
         for name in ("dataset", "data_dir", "num_samples"):
-            if flags.FLAGS[name].present:
+            if name in flags.FLAGS and flags.FLAGS[name].present:
                 raise ValueError(f"expected --samples or --{name}, got both")
         return True
 
@@ -161,6 +143,36 @@ class Data(Drawn):
         path = pathlib.Path(self._samples.value)
         truth = self._truth.value and read_truth(self._truth.value)
         return Dataset(path.stem, lvm_jax.read_samples(path), truth)
+
+
+class Data(Own):
+    """The flags of a data set of the study, drawn or read, or of own samples."""
+
+    def __init__(self, dataset: str | None, description: str):
+        """Defines the flags.
+
+        Args:
+          dataset: default of `--dataset`.
+          description: what `--dataset` may be.
+        """
+        super().__init__()
+        self._dataset = flags.DEFINE_string("dataset", dataset, description)
+        self._data_dir = flags.DEFINE_string(
+            "data_dir",
+            None,
+            "The study's published release, to read data sets from, with "
+            "noisyor/datasets or sparsecoding/datasets in it.",
+        )
+
+    @property
+    def dataset(self) -> str | None:
+        """`--dataset`."""
+        return self._dataset.value
+
+    @property
+    def data_dir(self) -> str | None:
+        """`--data_dir`."""
+        return self._data_dir.value
 
 
 # Default, least value and help of each flag of a sweep that is a whole number.
@@ -206,17 +218,33 @@ _WHOLE_NUMBERS = {
 class Sweep:
     """The flags of a sweep: what is trained, where, and on what."""
 
-    def __init__(self, hyperparams: type, *, levels: Sequence[int], **defaults: int):
+    def __init__(
+        self,
+        hyperparams: type | Mapping[str, type],
+        *,
+        levels: Sequence[int],
+        **defaults: int,
+    ):
         """Defines the flags.
 
         Args:
-          hyperparams: NamedTuple of the learner's, a flag for each of its fields.
+          hyperparams: NamedTuple of the learner's, a flag for each of its fields; or
+            of each learner by name, of which `--learner` chooses one, by default the
+            first.
           levels: default of `--levels`.
           **defaults: of other flags that are whole numbers.
         """
-        self._hyperparams = hyperparams
+        if not isinstance(hyperparams, Mapping):
+            hyperparams = {"": hyperparams}
+        self._hyperparams, self._learner = dict(hyperparams), None
+        if len(hyperparams) > 1:
+            self._learner = flags.DEFINE_enum(
+                "learner", next(iter(hyperparams)), list(hyperparams), "What learns."
+            )
         self._levels = define_levels(levels)
-        self._fields = _define_fields(hyperparams)
+        self._fields = {}
+        for record in hyperparams.values():
+            _define_fields(record, self._fields)
         self._whole = {
             name: flags.DEFINE_integer(
                 name, defaults.get(name, default), text, lower_bound=least
@@ -264,6 +292,11 @@ class Sweep:
         return tuple(map(int, self._levels.value))
 
     @property
+    def learner(self) -> str:
+        """`--learner`."""
+        return self._learner.value if self._learner else next(iter(self._hyperparams))
+
+    @property
     def batch_size(self) -> int:
         """`--batch_size`."""
         return self._whole["batch_size"].value
@@ -306,13 +339,19 @@ class Sweep:
           ValueError: if a flag is out of range.
         """
         levels = self.levels if levels is None else levels
+        record = self._hyperparams[self.learner]
         if base is None:
-            base, name = {level: self._hyperparams() for level in levels}, "default"
+            base, name = dict.fromkeys(levels, record()), "default"
         given = {
             name: holder.value
             for name, holder in self._fields.items()
             if holder.value is not None
         }
+        if not given.keys() <= set(record._fields):
+            raise ValueError(
+                f"expected flags of {self.learner}, {', '.join(record._fields)}, got "
+                f"{', '.join(given)}"
+            )
         settings = {}
         for values in itertools.product(*given.values()):
             changes = dict(zip(given, map(float, values), strict=True))
@@ -376,7 +415,7 @@ class Sweep:
     def report(
         self,
         results: lvm_jax.Results,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
         *,
         measures: Mapping[str, np.ndarray] | None = None,
         truth: Mapping[str, float | None] | None = None,
@@ -387,7 +426,8 @@ class Sweep:
 
         Args:
           results: of `train`.
-          headers: label of each measure, by column.
+          headers: label of each measure by column, "label, unit" where it has one; the
+            held-out columns if None.
           measures: [level, setting, seed] each, further columns.
           truth: measures of the true model by column, None where they are not known.
           figures: further ones by file name, each made when it is called.
@@ -411,7 +451,7 @@ class Sweep:
         )
         print(text)
         for column, value in known.items():
-            label, _, unit = headers[column].partition(", ")
+            label, _, unit = (headers or {}).get(column, column).partition(", ")
             print(f"{label} of the truth: {value:.{digits}f} {unit}".rstrip())
         for name, make in (figures or {}).items():
             reports.save(make(), folder / name)
@@ -425,33 +465,35 @@ def pictured(results: lvm_jax.Results) -> tuple[Level, Any, Any]:
       Its level, and `params` and `live` of the model that it keeps.
     """
     levels = results.plan.levels
-    spare = (k for k in levels if jax.tree.leaves(k)[-1] > results.num_truths)
+    num_truths = results.num_truths or 0
+    spare = (k for k in levels if jax.tree.leaves(k)[-1] > num_truths)
     level = next(spare, levels[0])
     return level, *results.kept_model(level)
 
 
-def _define_fields(hyperparams: type) -> dict[str, flags.FlagHolder]:
-    """A flag for each hyperparameter, its help from the record's docstring."""
-    holders = {}
+def _define_fields(hyperparams: type, holders: dict[str, flags.FlagHolder]) -> None:
+    """Adds a flag for each hyperparameter, its help from the record's docstring."""
+    defaults = hyperparams._field_defaults
     for name in hyperparams._fields:
+        if name in holders:
+            continue
         text = re.search(
             rf"^ +{name}: (.*?)(?=\n\S|\n +\w+: |\Z)",
-            hyperparams.__doc__,
+            hyperparams.__doc__ or "",
             re.DOTALL | re.MULTILINE,
         )
-        help_text = " ".join(text.group(1).split())
+        help_text = " ".join(text.group(1).split()) if text else f"{name}."
         holders[name] = flags.DEFINE_list(
             name,
             None,
             f"{help_text[0].upper()}{help_text[1:]} Several, separated by commas, are "
-            "trained side by side; as in the study if not given.",
+            f"trained side by side; if not given the study's, else {defaults.get(name)}.",
         )
         flags.register_validator(
             name,
             lambda values: values is None or (values and all(map(_is_rate, values))),
             message="expected finite numbers of at least 0, separated by commas",
         )
-    return holders
 
 
 def _is_rate(text: str) -> bool:

@@ -217,7 +217,7 @@ class Task:
     Attributes:
       name: as shown in tables.
       learner: hyperparameters -> Learner. The same function for tasks that are to
-        share a program.
+        share a program. A workdir knows it by its name and by what is applied to it.
       train: tree of arrays [N, ...] to learn from, or Buckets of them.
       held_out: tree of arrays [N', ...] to evaluate on.
       truth: tree of arrays, the true model; None if nothing is known, and then there
@@ -247,6 +247,30 @@ class Task:
             raise ValueError(
                 f"expected a function `recover` for the truth of {self.name}, got none"
             )
+
+    @classmethod
+    def of(cls, dataset: Dataset, held_out: Any, train: Any, **fields: Any) -> "Task":
+        """The task of a data set that has been split.
+
+        Args:
+          dataset: whose name, truth and recipe the task has.
+          held_out: tree of arrays [N', ...].
+          train: tree of arrays [N, ...], or Buckets of them.
+          **fields: the others, and those that differ from the data set's.
+        """
+        recipe = dataset.recipe
+        if recipe is not None:
+            recipe = {**recipe, "held_out": jax.tree.leaves(held_out)[0].shape[0]}
+        return cls(
+            **{
+                "name": dataset.name,
+                "truth": dataset.truth,
+                "recipe": recipe,
+                "train": train,
+                "held_out": held_out,
+                **fields,
+            }
+        )
 
     @property
     def has_recovery(self) -> bool:

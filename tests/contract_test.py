@@ -179,6 +179,13 @@ def _live_part(leaf, live):
     return leaf
 
 
+def _disturbed(leaf, live):
+    """The leaf with other numbers for dead latents."""
+    index = np.arange(leaf.size).reshape(leaf.shape)
+    is_live = np.isin(index, _live_part(index, live))
+    return np.where(is_live, leaf, leaf * 0.5 + 0.1)
+
+
 def _run_of(sweep_, tree, level, seed, setting="first"):
     (group,) = sweep_.groups
     index = group.runs.index(RunName(level, setting, seed))
@@ -380,12 +387,8 @@ def test_dead_latents_do_not_matter(case, mixed, trained):
     for mask in jax.tree.leaves(run.live):
         assert 0 < mask.sum() < mask.size
 
-    def disturb(leaf):
-        index = np.arange(leaf.size).reshape(leaf.shape)
-        is_live = np.isin(index, _live_part(index, run.live))
-        return np.where(is_live, leaf, leaf * 0.5)
-
-    disturbed = run.state._replace(params=jax.tree.map(disturb, run.state.params))
+    moved = jax.tree.map(lambda leaf: _disturbed(leaf, run.live), run.state.params)
+    disturbed = run.state._replace(params=moved)
     step = jax.jit(functools.partial(case.learner.step, jax.random.key(0)))
     plain, plain_info = step(run.state, run.live, case.batch)
     moved, moved_info = step(disturbed, run.live, case.batch)
@@ -430,24 +433,25 @@ def test_kept_model_is_the_best_snapshot_or_the_last(mixed):
         )
 
 
-def test_the_model_is_what_the_learner_says_of_live_latents(case, mixed, trained):
-    """A dead latent's parameters are not in it."""
+def test_evaluation_and_model_do_not_see_dead_latents(case, mixed, trained):
     run = _run_of(mixed, trained[0], case.levels[0], 0)
-
-    def disturb(leaf):
-        index = np.arange(leaf.size).reshape(leaf.shape)
-        is_live = np.isin(index, _live_part(index, run.live))
-        return np.where(is_live, leaf, leaf * 0.5)
-
-    model = jax.jit(case.learner.model)
-    plain = model(run.state.params, run.live)
-    moved = model(jax.tree.map(disturb, run.state.params), run.live)
-    recover = functools.partial(
-        jax.jit(case.task.recover), plain, live=run.live, held_out=case.task.held_out
-    )
+    moved = jax.tree.map(lambda leaf: _disturbed(leaf, run.live), run.state.params)
+    evaluate = jax.jit(case.learner.evaluate)
+    for a, b in itertools.pairwise(
+        evaluate(jax.random.key(0), state, run.live, case.task.held_out)
+        for state in (run.state, run.state._replace(params=moved))
+    ):
+        _check_equal(a, b)
     if case.compiles_for_long:
         pytest.skip("compiles for long")
-    _check_equal(recover(model=plain), recover(model=moved))
+    model, recover = jax.jit(case.learner.model), jax.jit(case.task.recover)
+    plain, other = model(run.state.params, run.live), model(moved, run.live)
+    found = recover(plain, plain, run.live, case.task.held_out)
+    _check_equal(found, recover(plain, other, run.live, case.task.held_out))
+    # In place of a truth, as models are compared with one another.
+    dead = np.asarray(run.live) == 0
+    assert dead.any() and (np.asarray(found.matched)[dead] == -1).all()
+    _check_equal(found, recover(other, plain, run.live, case.task.held_out))
 
 
 def _plan(levels, seeds, names=("a",)):

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 _PACKAGE = pathlib.Path(__file__).parents[1] / "lvm_jax"
-_FAMILIES = {"noisy_or", "sparse_coding", "pcfg"}
+FAMILIES = {"noisy_or", "sparse_coding", "pcfg"}
 
 # A room may import from rooms in rows above its own.
 _ORDER = [
     {"types"},
     {"numerics", "files"},
     {"recovery"},
-    {*_FAMILIES, "sweep"},
+    {*FAMILIES, "sweep"},
     {"training", "report"},
 ]
 _RANK = {room: rank for rank, rooms in enumerate(_ORDER) for room in rooms}
@@ -46,8 +46,8 @@ def test_imports_point_down(path):
     room = _room(path)
     others = _imported_rooms(path) - {room}
     assert all(_RANK[other] < _RANK[room] for other in others)
-    if room not in _FAMILIES:
-        assert not others & _FAMILIES
+    if room not in FAMILIES:
+        assert not others & FAMILIES
 
 
 def test_there_are_no_other_rooms():

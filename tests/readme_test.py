@@ -6,9 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from layers_test import FAMILIES
 
 import lvm_jax
-from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax import noisy_or
 
 _README = pathlib.Path(__file__).parents[1] / "README.md"
 
@@ -33,7 +34,7 @@ def test_the_example_of_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "con8" / "figures" / "full_recovery.png").exists()
 
 
-@pytest.mark.parametrize("family", [noisy_or, sparse_coding, pcfg])
-def test_the_example_of_a_family_s_face_runs(family):
-    failed, tried = doctest.testmod(family)
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_the_example_of_a_family_s_face_runs(name):
+    failed, tried = doctest.testmod(getattr(lvm_jax, name))
     assert tried and not failed

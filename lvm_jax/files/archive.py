@@ -5,6 +5,7 @@ import pathlib
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -110,6 +111,33 @@ def write(path: pathlib.Path, tree: Any) -> None:
     """Writes a tree of arrays as an archive, named as `flatten` does."""
     arrays = {name: np.asarray(leaf) for name, leaf in flatten(tree).items()}
     atomic.replace(path, lambda file: np.savez(file, **arrays))
+
+
+def read_fields(path: pathlib.Path, fields: Sequence[str]) -> list[np.ndarray]:
+    """Reads the arrays of some names, such as a record's, from an archive.
+
+    Args:
+      path: an .npz file.
+      fields: their names.
+
+    Returns:
+      An array for each name.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if it is no archive, or an array is missing or has no finite numbers.
+    """
+    arrays = read(path)
+    for name in fields:
+        if name not in arrays:
+            raise ValueError(
+                f"{path}: expected arrays {', '.join(fields)}, got "
+                f"{', '.join(sorted(arrays))}"
+            )
+        is_number = arrays[name].dtype.kind in "biuf"
+        if not is_number or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{path}: expected finite numbers in {name}, got others")
+    return [arrays[name] for name in fields]
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ and what came.
 import pathlib
 
 import numpy as np
-from scipy import special
 
 from lvm_jax.files import archive, release, table
 from lvm_jax.noisy_or.model import NoisyOr, from_probabilities
@@ -155,9 +154,8 @@ def read_truth(path: pathlib.Path | str) -> NoisyOr:
     """Reads a user's own true network.
 
     Args:
-      path: an .npz archive of probabilities prior [K], failure [K, D] and noise [D], or
-        of their logits prior_logits, failure_logits and noise_logits; a learned model
-        of the release, .dat; or a folder such as a data set's `true_params`.
+      path: an .npz archive of probabilities prior [K], failure [K, D] and noise [D]; a
+        learned model of the release, .dat; or a folder such as its `true_params`.
 
     Returns:
       NoisyOr with K latents and D observed variables.
@@ -175,23 +173,10 @@ def read_truth(path: pathlib.Path | str) -> NoisyOr:
         raise ValueError(
             f"expected a true network as .npz, .dat or a folder, got {path}"
         )
-    arrays = archive.read(path)
-    for names in (NoisyOr._fields, _PROBABILITIES):
-        if all(name in arrays for name in names):
-            values = [np.asarray(arrays[name], np.float64) for name in names]
-            break
-    else:
-        raise ValueError(
-            f"{path}: expected arrays {', '.join(_PROBABILITIES)}, or "
-            f"{', '.join(NoisyOr._fields)}, got {', '.join(sorted(arrays))}"
-        )
+    values = archive.read_fields(path, _PROBABILITIES)
     if [value.ndim for value in values] != [1, 2, 1]:
         raise ValueError(
             f"{path}: expected arrays [K], [K, D] and [D], got shapes "
             f"{', '.join(str(value.shape) for value in values)}"
         )
-    if names == NoisyOr._fields:
-        values = [special.expit(value) for value in values]
-    if not all(np.isfinite(value).all() for value in values):
-        raise ValueError(f"{path}: expected finite numbers, got NaN")
     return from_probabilities(*(_probabilities(value, path) for value in values))

@@ -60,16 +60,12 @@ def task(
             f"expected a truth of {num_observed} variables, as {dataset.name} has, got "
             f"{truth.noise_logits.size}"
         )
-    seed = split_seed if dataset.recipe is None else None
-    held_out, train = split(samples, num_held_out, seed)
-    return Task(
-        name=dataset.name,
+    parts = split(samples, num_held_out, None if dataset.recipe else split_seed)
+    return Task.of(
+        dataset,
+        *map(pack, parts),
         learner=functools.partial(learner, num_observed),
-        train=pack(train),
-        held_out=pack(held_out),
-        truth=truth,
         recover=noisy_or.recover,
-        recipe=dataset.recipe and {**dataset.recipe, "held_out": len(held_out)},
     )
 
 

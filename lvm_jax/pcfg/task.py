@@ -52,7 +52,7 @@ def task(
             if grammar is None
             else grammar.log_emissions.shape[1]
         )
-    seed = split_seed if dataset.recipe is None else None
+    seed = None if dataset.recipe else split_seed
     held_out, train = split(sentences, num_held_out, seed)
     bounds = bucket_lengths(pcfg.num_words(train), num_buckets, batch_size)
     bounds[-1] = max(bounds[-1], int(pcfg.num_words(held_out).max()))
@@ -60,18 +60,16 @@ def task(
     if grammar is not None:
         parsed = to_buckets(held_out[:num_parsed], bounds)
         truth = recovery.annotate(grammar, parsed)
-    return Task(
-        name=dataset.name,
+    recipe = dataset.recipe
+    if recipe is not None:
+        cut = {"held_out": len(held_out), "parsed": num_parsed, "bounds": bounds}
+        recipe = {**recipe, **cut}
+    return Task.of(
+        dataset,
+        to_buckets(held_out, bounds),
+        Buckets(to_buckets(train, bounds)),
         learner=functools.partial(learner, num_words),
-        train=Buckets(to_buckets(train, bounds)),
-        held_out=to_buckets(held_out, bounds),
         truth=truth,
         recover=recovery.recover,
-        recipe=dataset.recipe
-        and {
-            **dataset.recipe,
-            "held_out": len(held_out),
-            "parsed": num_parsed,
-            "bounds": bounds,
-        },
+        recipe=recipe,
     )

@@ -70,19 +70,21 @@ def alternating_minimization(
 
     def step(key, state, live, batch):
         del key  # Unused.
-        dictionary = state.params.dictionary
-        h = sparse_coding.encode(state.params, batch)
-        residual = sparse_coding.decode(state.params, h) - batch
+        params = sparse_coding.mask(state.params, live)
+        dictionary = params.dictionary
+        h = sparse_coding.encode(params, batch)
+        residual = sparse_coding.decode(params, h) - batch
         gradient = sparse_coding.gradient(residual, h)
         # The mask also has XLA vectorise the subtraction on a CPU: it does not do
         # so where all operands have one shape.
         dictionary = live[:, None] * (dictionary - hyperparams.step_size * gradient)
-        params = state.params._replace(dictionary=sparse_coding.normalise(dictionary))
+        params = params._replace(dictionary=sparse_coding.normalise(dictionary))
         return State(params), _info(jnp.einsum("nd,nd->n", residual, residual))
 
     def evaluate(key, state, live, data):
-        del key, live  # Unused.
-        h = sparse_coding.encode(state.params, data)
-        return _info(sparse_coding.squared_error(state.params, data, h))
+        del key  # Unused.
+        params = sparse_coding.mask(state.params, live)
+        h = sparse_coding.encode(params, data)
+        return _info(sparse_coding.squared_error(params, data, h))
 
     return Learner(init, step, evaluate, sparse_coding.mask)

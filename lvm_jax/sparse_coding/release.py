@@ -120,12 +120,7 @@ def read_truth(path: pathlib.Path | str) -> SparseCoding:
         return _truth(read_matrix(path).T, path)
     if path.suffix != ".npz":
         return _truth(read_samples(path), path)
-    arrays = archive.read(path)
-    if "dictionary" not in arrays:
-        raise ValueError(
-            f"{path}: expected an array dictionary, got {', '.join(sorted(arrays))}"
-        )
-    return _truth(arrays["dictionary"], path)
+    return _truth(*archive.read_fields(path, ["dictionary"]), path)
 
 
 def _truth(columns: np.ndarray, path: pathlib.Path) -> SparseCoding:

@@ -45,16 +45,14 @@ def task(
             f"expected a truth of {num_observed} variables, as {dataset.name} has, got "
             f"{truth.dictionary.shape[1]}"
         )
-    seed = split_seed if dataset.recipe is None else None
-    held_out, train = numerics.split(samples, num_held_out, seed)
-    return Task(
-        name=dataset.name,
+    parts = numerics.split(
+        samples, num_held_out, None if dataset.recipe else split_seed
+    )
+    return Task.of(
+        dataset,
+        *parts,
         learner=functools.partial(learner, num_observed),
-        train=train,
-        held_out=held_out,
-        truth=truth,
         recover=sparse_coding.recover,
-        recipe=dataset.recipe and {**dataset.recipe, "held_out": len(held_out)},
     )
 
 

@@ -206,7 +206,10 @@ class Sweep:
     @property
     def metric(self) -> str:
         """The first of the held-out metrics; compiles the sweep."""
-        return next(iter(self._padded_records[0].held_out))
+        metrics = self._padded_records[0].held_out
+        if not metrics:
+            raise ValueError("expected a metric of `evaluate` at least, got none")
+        return next(iter(metrics))
 
     @property
     def num_truths(self) -> int | None:
@@ -269,10 +272,12 @@ class Sweep:
         starts = [
             (
                 jax.device_get(jax.random.key_data(run_key(run.seed, run.level))),
-                live_mask(run.level, group.width),
-                jax.tree.map(
-                    np.dtype(self.plan.precision).type,
-                    self.plan.hyperparams(run.level, run.setting),
+                *jax.tree.map(
+                    functools.partial(np.asarray, dtype=self.plan.precision),
+                    (
+                        live_mask(run.level, group.width),
+                        self.plan.hyperparams(run.level, run.setting),
+                    ),
                 ),
             )
             for run in runs

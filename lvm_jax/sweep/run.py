@@ -94,6 +94,10 @@ def init_run(
     """A run before its first epoch."""
     learner = make_learner(hyperparams)
     state = learner.init(Keys(*jax.random.split(key, 4)).init, live, train)
+    if not hasattr(state, "params"):
+        raise ValueError(
+            f"expected a state with a field `params` from `init`, got {type(state)}"
+        )
     return Run(
         key=key,
         live=live,
@@ -204,11 +208,16 @@ def train_epoch(
         # The key at the end of an epoch is that of an epoch with one record.
         key = jnp.where(is_last, evaluate_key, jax.random.fold_in(evaluate_key, part))
         info = learner.evaluate(key, state, run.live, data.held_out)
+        if jnp.shape(info.objective) or infos.objective.ndim != 1:
+            raise ValueError(
+                "expected a scalar as objective of a step and of an evaluation, got "
+                f"shapes {infos.objective.shape[1:]} and {jnp.shape(info.objective)}"
+            )
         is_finite = jnp.isfinite(infos.objective).all()
         is_known = jnp.isfinite(info.objective)
         run = run._replace(
             state=state,
-            objective=info.objective.astype(jnp.float32),
+            objective=jnp.asarray(info.objective, jnp.float32),
             diverged=run.diverged | ~is_finite | (is_last & ~is_known),
         )
         diverged = run.diverged | ~is_known

@@ -265,11 +265,16 @@ def _describe_wave(sweep: Sweep, index: int, num_waves: int) -> str:
     """A line on what a wave trains and needs; compiles it."""
     memory = sweep.memory()
     return (
-        f"wave {index + 1} of {num_waves}: {sweep.num_runs} runs in "
-        f"{len(sweep.groups)} groups on {sweep.num_devices} devices, "
-        f"{memory.total / 2**20:.1f} MiB a device ({memory.data / 2**20:.1f} of data, "
-        f"{memory.per_run / 2**20:.2f} a run), {100 * sweep.padding():.0f}% padding"
+        f"wave {index + 1} of {num_waves}: {_count(sweep.num_runs, 'run')} in "
+        f"{_count(len(sweep.groups), 'group')} on "
+        f"{_count(sweep.num_devices, 'device')}, {memory.total / 2**20:.1f} MiB a "
+        f"device ({memory.data / 2**20:.1f} of data, {memory.per_run / 2**20:.2f} a "
+        f"run), {100 * sweep.padding():.0f}% padding and spare runs"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _train_wave(
