@@ -487,7 +487,8 @@ def _define_fields(hyperparams: type, holders: dict[str, flags.FlagHolder]) -> N
             name,
             None,
             f"{help_text[0].upper()}{help_text[1:]} Several, separated by commas, are "
-            f"trained side by side; if not given the study's, else {defaults.get(name)}.",
+            f"trained side by side. If not given {defaults.get(name)}, or what the "
+            "binary's description says.",
         )
         flags.register_validator(
             name,

@@ -81,7 +81,7 @@ class InitFn(Protocol):
         Args:
           key: random key.
           live: [K] mask of the latents, a tuple of masks where there are several kinds.
-          train: the training data, for starts that depend on them.
+          train: the training data, NumPy's or JAX's, for starts that depend on them.
 
         Returns:
           A state with a field `params`: a tree of arrays whose latent axis, if any,
