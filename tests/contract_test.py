@@ -330,10 +330,10 @@ def test_padding_changes_no_draw_and_no_step(quick_case):
     level, wider = quick_case.levels
 
     @jax.jit
-    def train(live):
-        state = quick_case.learner.init(jax.random.key(0), live, quick_case.task.train)
+    def train(live, samples):
+        state = quick_case.learner.init(jax.random.key(0), live, samples)
         batches = jax.tree.map(
-            lambda leaf: leaf.reshape(25, 20, *leaf.shape[1:]), quick_case.task.train
+            lambda leaf: leaf.reshape(25, 20, *leaf.shape[1:]), samples
         )
 
         def step(state, inputs):
@@ -344,7 +344,8 @@ def test_padding_changes_no_draw_and_no_step(quick_case):
         return jax.lax.scan(step, state, (keys, batches))[0].params
 
     live = plan.live_mask(level, wider)
-    alone, padded = train(plan.live_mask(level, level)), train(live)
+    samples = quick_case.task.train
+    alone, padded = train(plan.live_mask(level, level), samples), train(live, samples)
     for a, b in zip(_leaves(alone), _leaves(padded), strict=True):
         b = _live_part(b, live)
         assert b.shape == a.shape
