@@ -125,7 +125,7 @@ class Sweep:
     def _settings(self):
         return jobs.settings(self.plan.precision)
 
-    @property
+    @functools.cached_property
     def _chunk(self) -> Compiled:
         """The compiled chunk of epochs, for the shapes of this sweep."""
         runs = jax.tree.map(
@@ -203,7 +203,7 @@ class Sweep:
         runs = sum(map(self._num_padded, self.groups)) // self.num_devices
         return Memory(data, max(total - data, 0) / runs, runs)
 
-    @property
+    @functools.cached_property
     def metric(self) -> str:
         """The first of the held-out metrics; compiles the sweep."""
         metrics = self._padded_records[0].held_out
