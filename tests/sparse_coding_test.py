@@ -102,7 +102,7 @@ def test_padding_changes_no_code(precision, width):
 def test_a_cpu_factors_no_batch_of_matrices():
     """A batch is split over threads that may all be waiting for such a batch."""
     codes = jax.jit(jax.vmap(sparse_coding.least_squares))
-    params = SparseCoding(jnp.ones((3, 24, 100)))
+    params = SparseCoding(jnp.ones((3, 24, 100)), jnp.zeros(3))
     text = codes.lower(params, jnp.ones((3, 20, 100))).compile().as_text()
     calls = [line for line in text.splitlines() if "lapack_" in line]
     assert calls
