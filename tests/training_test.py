@@ -241,6 +241,22 @@ def test_damaged_data_are_refused(tmp_path):
         _train(workdir=path)
 
 
+def test_a_kill_before_the_data_are_written_leaves_a_workdir(
+    tmp_path, trained, monkeypatch
+):
+    path = tmp_path / "run"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workdir.archive, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _train(workdir=path)
+    assert not (path / workdir.DATA).exists()
+    _check_same(_train(workdir=path), trained)
+
+
 def test_overwriting_starts_anew(tmp_path):
     path = tmp_path / "run"
     _train(_task(1), epochs=4, workdir=path)

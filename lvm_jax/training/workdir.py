@@ -62,7 +62,7 @@ def opened(
         raise ValueError(
             f"expected a workdir of format {_FORMAT}, got {path} of an older one"
         )
-    begun = {_LOCK, *(atomic.partial(path / name).name for name in (PLAN, DATA))}
+    begun = {_LOCK, atomic.partial(path / PLAN).name}
     if found - begun and PLAN not in found:
         raise ValueError(
             f"expected a new workdir, or one with {PLAN}, got {path}, which has other "
@@ -143,17 +143,19 @@ def begin(path: pathlib.Path, identity: dict[str, Any], task: Task, plan: Plan) 
       WorkdirError: if they are damaged, or of other shapes.
       OSError: if something cannot be read or written.
     """
-    if (path / PLAN).exists() and (path / DATA).exists():
+    has_data = (path / PLAN).exists() and (path / DATA).exists()
+    if has_data:
         task = read_task(path, task)
-    else:
-        archive.write(path / DATA, data_arrays(task))
     about = {
         "format": _FORMAT,
         "identity": identity,
         "plan": plan_as_json(plan),
         "data": digest(data_arrays(task)),
     }
+    # First, so that a kill between the two leaves a workdir that is ours.
     write_json(path / PLAN, about)
+    if not has_data:
+        archive.write(path / DATA, data_arrays(task))
     return task
 
 
