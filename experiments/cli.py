@@ -180,7 +180,7 @@ _WHOLE_NUMBERS = {
     "seed": (0, 0, "Seed of the first run; the others count on from it."),
     "num_seeds": (16, 1, "Runs of each level, each with a seed of its own."),
     "epochs": (100, 1, "Passes over the training samples."),
-    "batch_size": (20, 1, "Samples of one step."),
+    "batch_size": (20, 2, "Samples of one step."),
     "records_per_epoch": (1, 1, "Evaluations of an epoch, at equal distances."),
     "epochs_per_call": (
         5,
@@ -309,7 +309,7 @@ class Sweep:
         Raises:
           ValueError: if there are fewer devices than asked for.
         """
-        # Before the threads of XLA, which then do not see the signals either.
+        # First, so that a signal is heard while the devices are started.
         self._interruption = Interruption()
         devices.join(
             self._coordinator.value,
