@@ -64,6 +64,7 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
     if task.recover is None:
         raise ValueError(f"expected a task with `recover`, got {task.name} without")
     plan, shares = results.plan, {}
+    compare = jax.jit(recovery.agreement, static_argnums=(0, 1))
     with devices.settings(plan.precision):
         held_out = jax.tree.map(jnp.asarray, task.held_out)
         for level, kept in results.kept.items():
@@ -73,7 +74,6 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
                 params, live = jax.tree.map(
                     lambda leaf, place=place: leaf[place], (kept.params, kept.live)
                 )
-                compare = jax.jit(recovery.agreement, static_argnums=(0, 1))
                 of_settings.append(
                     compare(learner.model, task.recover, params, live, held_out)
                 )
