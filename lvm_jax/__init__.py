@@ -14,7 +14,8 @@ from lvm_jax.sweep.plan import Plan
 from lvm_jax.training.interruption import Interruption
 from lvm_jax.training.measures import agreement, measure
 from lvm_jax.training.results import Results, load
-from lvm_jax.training.train import Stopped, train
+from lvm_jax.training.train import train
+from lvm_jax.training.wave import Stopped
 from lvm_jax.types import Buckets, Dataset, Info, Learner, Recovery, Task
 
 __all__ = [

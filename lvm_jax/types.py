@@ -273,6 +273,12 @@ class Task:
         )
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What a program is given: the fields `train`, `held_out` and `truth`."""
+        names = ("train", "held_out", "truth")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def has_recovery(self) -> bool:
         """Whether runs are compared with a truth while they learn."""
         return self.truth is not None

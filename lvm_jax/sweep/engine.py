@@ -115,7 +115,7 @@ class Sweep:
             mesh,
         )
         self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-        data = Data(task.train, task.held_out, task.truth)
+        data = Data(**task.data)
         with self._settings():
             self._data = jax.device_put(
                 jax.tree.map(functools.partial(_as_precision, plan.precision), data),

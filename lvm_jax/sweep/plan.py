@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -205,6 +205,11 @@ def groups(plan: Plan) -> tuple[Group, ...]:
         )
         for shared, levels in members.items()
     )
+
+
+def as_levels(values: Iterable[Any]) -> tuple[Level, ...]:
+    """Levels, of which JSON may have made lists."""
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def width(level: Level) -> Level:

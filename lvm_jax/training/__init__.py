@@ -4,7 +4,8 @@ from lvm_jax.training.interruption import Interruption
 from lvm_jax.training.measures import agreement, measure
 from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Kept, Results, load, save
-from lvm_jax.training.train import Stopped, describe, never, train
+from lvm_jax.training.train import describe, never, train
+from lvm_jax.training.wave import Stopped
 from lvm_jax.training.workdir import WorkdirError
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lvm_jax.files import archive
-from lvm_jax.sweep.plan import Plan
-from lvm_jax.types import Buckets, Task, level_name
+from lvm_jax.sweep.plan import Plan, as_levels
+from lvm_jax.types import Task, level_name
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -25,9 +25,8 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 def data_arrays(task: Task) -> dict[str, np.ndarray]:
     """The arrays of a task by path: train, held_out and truth."""
-    train = task.train.parts if isinstance(task.train, Buckets) else task.train
-    tree = {"train": train, "held_out": task.held_out, "truth": task.truth}
-    return {name: np.asarray(leaf) for name, leaf in archive.flatten(tree).items()}
+    leaves = archive.flatten(task.data)
+    return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 
 
 def identity(task: Task, plan: Plan, block: int | None) -> dict[str, Any]:
@@ -82,9 +81,7 @@ def plan_from_json(values: dict[str, Any], hyperparams: Callable[..., Any]) -> P
     Raises:
       KeyError, TypeError, ValueError: if they are not of a plan.
     """
-    levels = [
-        tuple(level) if isinstance(level, list) else level for level in values["levels"]
-    ]
+    levels = as_levels(values["levels"])
     settings = {
         name: {
             level: hyperparams(**numbers)
@@ -92,7 +89,7 @@ def plan_from_json(values: dict[str, Any], hyperparams: Callable[..., Any]) -> P
         }
         for name, of_levels in values["settings"].items()
     }
-    return Plan(**{**values, "levels": tuple(levels), "settings": settings})
+    return Plan(**{**values, "levels": levels, "settings": settings})
 
 
 def differences(asked: Any, found: Any, path: str = "") -> list[str]:

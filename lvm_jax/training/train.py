@@ -4,37 +4,24 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from lvm_jax.sweep import devices as jobs
-from lvm_jax.sweep.engine import Chunk, Sweep
+from lvm_jax.sweep.engine import Sweep
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training import results, waves
-from lvm_jax.training.checkpoint import Checkpoints, Restored, concatenate
 from lvm_jax.training.identity import identity
-from lvm_jax.training.progress import Moment, Progress, show
+from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Part, Results
+from lvm_jax.training.wave import Loop, Stopped, train_wave
+from lvm_jax.training.wave import describe as describe_wave
 from lvm_jax.training.waves import Wave
 from lvm_jax.training.workdir import add_wave, begin, check, opened, read_waves
-from lvm_jax.types import Buckets, Task, level_name
-
-
-class Stopped(Exception):
-    """Training was told to stop; all that is trained is saved, if it has a workdir.
-
-    Attributes:
-      epoch: that the running wave has reached.
-    """
-
-    def __init__(self, epoch: int):
-        super().__init__(f"stopped after epoch {epoch}")
-        self.epoch = epoch
+from lvm_jax.types import Task, level_name
 
 
 def never() -> bool:
@@ -65,21 +52,6 @@ class _Sweeps:
         if task is not self.task:
             self.task = task
             self._last.clear()
-
-
-class _Loop(NamedTuple):
-    """How waves are trained: arguments of `train`."""
-
-    num_epochs: int
-    checkpoint_every: int
-    stop: Callable[[], bool]
-    progress: Callable[[Progress], None]
-
-    def stop_on_any_process(self) -> bool:
-        """Whether any process of the job is told to stop."""
-        if jax.process_count() == 1:
-            return self.stop()
-        return bool(multihost_utils.process_allgather(np.bool_(self.stop())).any())
 
 
 def train(
@@ -136,11 +108,11 @@ def train(
     asked, num_truths = identity(task, plan, whole.block), whole.num_truths
     del whole
     path = None if workdir is None else pathlib.Path(workdir)
-    loop = _Loop(num_epochs, checkpoint_every, stop, progress)
+    loop = Loop(num_epochs, checkpoint_every, stop, progress)
     with _held(path, asked, sweeps, overwrite) as directory:
         planned = _planned(directory, sweeps, memory_limit)
         parts = [
-            _train_wave(sweeps, wave, directory, index, len(planned), loop)
+            _train(sweeps, wave, directory, index, len(planned), loop)
             for index, wave in enumerate(planned)
         ]
         trained = results.assemble(task.name, plan, num_epochs, parts, num_truths)
@@ -183,7 +155,7 @@ def describe(
         check(path, asked)
     planned = _planned(path, sweeps, memory_limit)
     lines = describe_settings(plan) + [
-        _describe_wave(sweeps(wave), index, len(planned))
+        describe_wave(sweeps(wave), _name(index, len(planned)))
         for index, wave in enumerate(planned)
     ]
     return "\n".join(lines)
@@ -226,14 +198,10 @@ def _held(
 
 def _broadcast(task: Task, precision: str) -> Task:
     """The task with the first process' data."""
-    is_bucketed = isinstance(task.train, Buckets)
-    train = task.train.parts if is_bucketed else task.train
-    data = jax.tree.map(np.asarray, (train, task.held_out, task.truth))
+    data = jax.tree.map(np.asarray, task.data)
     with jobs.settings(precision):
         data = multihost_utils.broadcast_one_to_all(data)
-    train, held_out, truth = jax.tree.map(np.asarray, data)
-    train = Buckets(train) if is_bucketed else train
-    return dataclasses.replace(task, train=train, held_out=held_out, truth=truth)
+    return dataclasses.replace(task, **jax.tree.map(np.asarray, data))
 
 
 def _planned(
@@ -241,7 +209,7 @@ def _planned(
 ) -> list[Wave]:
     """The waves that are there, and then what is missing in waves that fit."""
     present = [] if directory is None else read_waves(directory, sweeps.plan)
-    present = [_as_wave(*values) for values in jobs.on_every_process(present)]
+    present = [waves.as_wave(*values) for values in jobs.on_every_process(present)]
     lacking = waves.missing(present, sweeps.plan)
     if memory_limit is None:
         memory_limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
@@ -253,171 +221,22 @@ def _planned(
     return present + lacking
 
 
-def _as_wave(levels, settings, seeds) -> Wave:
-    """A wave that JSON may have made lists of."""
-    levels = tuple(
-        tuple(level) if isinstance(level, list) else level for level in levels
-    )
-    return Wave(levels, tuple(settings), tuple(seeds))
+def _name(index: int, num_waves: int) -> str:
+    return f"wave {index + 1} of {num_waves}"
 
 
-def _describe_wave(sweep: Sweep, index: int, num_waves: int) -> str:
-    """A line on what a wave trains and needs; compiles it."""
-    memory = sweep.memory()
-    return (
-        f"wave {index + 1} of {num_waves}: {_count(sweep.num_runs, 'run')} in "
-        f"{_count(len(sweep.groups), 'group')} on "
-        f"{_count(sweep.num_devices, 'device')}, {memory.total / 2**20:.1f} MiB a "
-        f"device ({memory.data / 2**20:.1f} of data, {memory.per_run / 2**20:.2f} a "
-        f"run), {100 * sweep.padding():.0f}% padding and spare runs"
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _train_wave(
+def _train(
     sweeps: _Sweeps,
     wave: Wave,
-    directory: pathlib.Path | None,
+    workdir: pathlib.Path | None,
     index: int,
     num_waves: int,
-    loop: _Loop,
+    loop: Loop,
 ) -> Part:
-    """Trains a wave from its last checkpoint on, and leaves one at the end."""
+    """Trains a wave, unless told to stop before it is begun."""
     if loop.stop_on_any_process():
         raise Stopped(0)
-    sweep, checkpoints = sweeps(wave), None
-    if directory is not None:
-        checkpoints = Checkpoints(add_wave(directory, index, sweep.plan))
-    try:
-        restored = _restore(sweep, checkpoints)
-        if restored and restored.epoch > loop.num_epochs:
-            raise ValueError(
-                f"expected at least the {restored.epoch} epochs that are there, got "
-                f"{loop.num_epochs}"
-            )
-        if restored is None or restored.epoch < loop.num_epochs:
-            description = _describe_wave(sweep, index, num_waves)
-            restored = _advance(sweep, restored, checkpoints, description, loop)
-        return Part(sweep.groups, restored.runs, restored.records)
-    finally:
-        if checkpoints:
-            checkpoints.close()
-
-
-def _restore(sweep: Sweep, checkpoints: Checkpoints | None) -> Restored | None:
-    """The last whole checkpoint, which the first process sends to all others."""
-    restored = checkpoints.restore(sweep.run_shapes()) if checkpoints else None
-    if jax.process_count() == 1:
-        return restored
-    epoch = np.int32(restored.epoch if restored else 0)
-    epoch = int(multihost_utils.broadcast_one_to_all(epoch))
-    if not epoch:
-        return None
-    sent = (
-        (restored.runs, restored.records)
-        if restored
-        else jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-            (sweep.run_shapes(), sweep.record_shapes(epoch)),
-        )
-    )
-    with jobs.settings(sweep.plan.precision):
-        received = jax.device_get(multihost_utils.broadcast_one_to_all(sent))
-    return Restored(epoch, *received)
-
-
-class _Clock:
-    """Seconds since training started, and of them those inside compiled calls."""
-
-    def __init__(self):
-        self._began = self._called = time.monotonic()
-        self.computing = 0.0
-
-    def start_call(self) -> None:
-        self._called = time.monotonic()
-
-    def end_call(self) -> None:
-        self.computing += time.monotonic() - self._called
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-
-def _advance(
-    sweep: Sweep,
-    restored: Restored | None,
-    checkpoints: Checkpoints | None,
-    description: str,
-    loop: _Loop,
-) -> Restored:
-    """Trains to the last epoch, showing and saving it, or raises when told to stop."""
-    start = restored.epoch if restored else 0
-    runs = sweep.place(restored.runs) if restored else sweep.init()
-    records = [restored.records] if restored else []
-    saved, unsaved, clock = start, [], _Clock()
-
-    def report(epoch, moments):
-        loop.progress(
-            Progress(
-                description,
-                sweep.metric,
-                start,
-                epoch,
-                loop.num_epochs,
-                sweep.num_runs,
-                clock.seconds,
-                clock.computing,
-                moments,
-            )
-        )
-
-    report(start, ())
-    clock.start_call()
-    for chunk in sweep.train(runs, start, loop.num_epochs):
-        clock.end_call()
-        unsaved.append(chunk.records)
-        is_stopped = loop.stop_on_any_process()
-        is_last = chunk.epoch == loop.num_epochs or is_stopped
-        if is_last or chunk.epoch - saved >= loop.checkpoint_every:
-            gathered = sweep.gather(chunk.runs)
-            records.append(concatenate(unsaved))
-            if checkpoints:
-                checkpoints.save(chunk.epoch, gathered, records[-1])
-            saved, unsaved = chunk.epoch, []
-        if is_last and checkpoints:
-            checkpoints.wait()
-        report(chunk.epoch, _moments(sweep, chunk))
-        if is_stopped and chunk.epoch < loop.num_epochs:
-            raise Stopped(chunk.epoch)
-        clock.start_call()
-    return Restored(loop.num_epochs, gathered, concatenate(records))
-
-
-def _moments(sweep: Sweep, chunk: Chunk) -> tuple[Moment, ...]:
-    """The last record of every level and setting, averaged over seeds."""
-    moments = []
-    for group, record in zip(sweep.groups, chunk.records, strict=True):
-        rows = {}
-        for row, run in enumerate(group.runs):
-            rows.setdefault((run.level, run.setting), []).append(row)
-        for (level, setting), own in rows.items():
-            counts = record.recovery.get("num_recovered")
-            moments.append(
-                Moment(
-                    level,
-                    setting,
-                    _mean(record.held_out[sweep.metric][own, -1]),
-                    None if counts is None else _mean(counts[own, -1]),
-                )
-            )
-    return tuple(moments)
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN if nothing is left."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    sweep, directory = sweeps(wave), None
+    if workdir is not None:
+        directory = add_wave(workdir, index, sweep.plan)
+    return train_wave(sweep, _name(index, num_waves), directory, loop)

@@ -8,11 +8,11 @@ that are asked for later are waves after those that are there.
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from lvm_jax.sweep.engine import Memory, Sweep
-from lvm_jax.sweep.plan import Plan, RunName
+from lvm_jax.sweep.plan import Plan, RunName, as_levels
 from lvm_jax.types import Level, level_name
 
 
@@ -26,6 +26,13 @@ class Wave(NamedTuple):
     def runs(self) -> list[RunName]:
         """Its runs."""
         return list(itertools.starmap(RunName, itertools.product(*self)))
+
+
+def as_wave(
+    levels: Iterable[Any], settings: Iterable[str], seeds: Iterable[int]
+) -> Wave:
+    """A wave, of whose fields JSON may have made lists."""
+    return Wave(as_levels(levels), tuple(settings), tuple(seeds))
 
 
 def whole(plan: Plan) -> Wave:

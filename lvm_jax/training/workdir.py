@@ -13,8 +13,8 @@ from typing import Any
 from lvm_jax.files import archive, atomic
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training.identity import data_arrays, differences, digest, plan_as_json
-from lvm_jax.training.waves import Wave
-from lvm_jax.types import Buckets, Task
+from lvm_jax.training.waves import Wave, as_wave
+from lvm_jax.types import Task
 
 PLAN = "plan.json"
 DATA = "data.npz"
@@ -146,16 +146,17 @@ def begin(path: pathlib.Path, identity: dict[str, Any], task: Task, plan: Plan) 
     has_data = (path / PLAN).exists() and (path / DATA).exists()
     if has_data:
         task = read_task(path, task)
+    arrays = data_arrays(task)
     about = {
         "format": _FORMAT,
         "identity": identity,
         "plan": plan_as_json(plan),
-        "data": digest(data_arrays(task)),
+        "data": digest(arrays),
     }
     # First, so that a kill between the two leaves a workdir that is ours.
     write_json(path / PLAN, about)
     if not has_data:
-        archive.write(path / DATA, data_arrays(task))
+        archive.write(path / DATA, arrays)
     return task
 
 
@@ -184,16 +185,7 @@ def read_task(path: pathlib.Path, task: Task) -> Task:
                 f"expected an array {name} of {shapes[0]}, as {path} has, got "
                 f"{shapes[1]}"
             )
-    is_bucketed = isinstance(task.train, Buckets)
-    tree = {
-        "train": task.train.parts if is_bucketed else task.train,
-        "held_out": task.held_out,
-        "truth": task.truth,
-    }
-    tree = archive.unflatten(arrays, tree)
-    if is_bucketed:
-        tree["train"] = Buckets(tree["train"])
-    return dataclasses.replace(task, **tree)
+    return dataclasses.replace(task, **archive.unflatten(arrays, task.data))
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:
@@ -256,10 +248,7 @@ def _read_wave(path: pathlib.Path, plan: Plan) -> Wave:
                     f"expected setting {setting!r} as it was trained at level {level}, "
                     f"got {', '.join(differing)}"
                 )
-    levels = tuple(
-        tuple(level) if isinstance(level, list) else level for level in found["levels"]
-    )
-    return Wave(levels, tuple(found["settings"]), tuple(found["seeds"]))
+    return as_wave(found["levels"], found["settings"], found["seeds"])
 
 
 def _name(index: int) -> str:
