@@ -148,9 +148,7 @@ class SweepProcess:
 def checkpoints(path: pathlib.Path) -> list[int]:
     """The epochs of the first wave's checkpoints."""
     directory = path / "waves" / "0000" / "checkpoints"
-    return sorted(
-        int(entry.name) for entry in directory.glob("*") if entry.name.isdigit()
-    )
+    return sorted(int(entry.stem) for entry in directory.glob("[0-9]*.json"))
 
 
 def _read(path: pathlib.Path) -> dict[str, bytes]:

@@ -12,10 +12,17 @@ def partial(path: pathlib.Path) -> pathlib.Path:
 
 
 def replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file beside its place and moves it there: it is never half-written."""
+    """Writes a file beside its place and moves it there: it is never half-written.
+
+    A symbolic link in its place is replaced, and none is followed.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
     beside = partial(path)
+    beside.unlink(missing_ok=True)
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

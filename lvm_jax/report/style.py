@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from lvm_jax.files import atomic
+from lvm_jax.files.figure import METADATA
 
 _STYLE = {
     "axes.grid": True,
@@ -98,4 +99,5 @@ def save(figure: Figure, path: pathlib.Path | str) -> None:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.replace(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
+    options = {"format": "png", "dpi": _DPI, "metadata": METADATA}
+    atomic.replace(path, lambda file: figure.savefig(file, **options))

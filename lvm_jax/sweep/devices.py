@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,7 +60,8 @@ def configure(num_devices: int = 0) -> list[jax.Device]:
       The devices, those of all processes of a job.
 
     Raises:
-      ValueError: if there are fewer devices.
+      ValueError: if there are fewer devices, or none of the platform that JAX is told
+        to use.
     """
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if not jax.config.jax_compilation_cache_dir:
@@ -69,7 +70,7 @@ def configure(num_devices: int = 0) -> list[jax.Device]:
             jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    num_local = len(jax.local_devices())
+    num_local = len(_local_devices())
     if num_devices > num_local:
         raise ValueError(f"expected at most {num_local} devices, got {num_devices}")
     by_process = {}
@@ -82,10 +83,36 @@ def configure(num_devices: int = 0) -> list[jax.Device]:
     ]
 
 
-def join(
+def _local_devices() -> list[jax.Device]:
+    try:
+        return jax.local_devices()
+    except (AssertionError, RuntimeError) as error:
+        platforms = jax.config.jax_platforms
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"expected devices of the platform {platforms or 'that JAX finds'}, got "
+            f"none: {reason}".rstrip(": ")
+        ) from error
+
+
+class Place(NamedTuple):
+    """Which process of which job this is.
+
+    Attributes:
+      coordinator: HOST:PORT of the first process.
+      num_processes: of the job.
+      process_id: of this process, from 0.
+    """
+
+    coordinator: str
+    num_processes: int
+    process_id: int
+
+
+def place_in_job(
     coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> None:
-    """Joins the other processes of a job, if it has any.
+) -> Place | None:
+    """Which process of which job this is; None without a job.
 
     Args:
       coordinator: HOST:PORT of the first process. What is None is taken from
@@ -102,22 +129,61 @@ def join(
         num_processes = environment("JAX_NUM_PROCESSES")
     if process_id is None:
         process_id = environment("JAX_PROCESS_ID")
-    given = [value is not None for value in (coordinator, num_processes, process_id)]
-    if not any(given):
-        return
-    if not all(given) or not 0 <= int(process_id) < int(num_processes):
-        raise ValueError(
-            "expected a coordinator, a number of processes and a process below it, got "
-            f"{coordinator}, {num_processes} and {process_id}"
-        )
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        coordinator,
-        int(num_processes),
-        int(process_id),
-        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+    given = coordinator, num_processes, process_id
+    if given == (None, None, None):
+        return None
+    with contextlib.suppress(TypeError, ValueError):
+        place = Place(coordinator, int(num_processes), int(process_id))
+        host, _, port = place.coordinator.rpartition(":")
+        if host and port.isdigit() and 0 <= place.process_id < place.num_processes:
+            return place
+    raise ValueError(
+        "expected a coordinator HOST:PORT, a number of processes and a process below "
+        f"it, got {', '.join(map(str, given))}"
     )
+
+
+def join(place: Place, seconds: int = 300) -> None:
+    """Joins the other processes of a job.
+
+    JAX aborts a process that the others do not join in time.
+
+    Args:
+      place: of this process.
+      seconds: how long to wait for the others.
+
+    Raises:
+      ValueError: if the port of the first process is in use.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            *place,
+            initialization_timeout=seconds,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(
+            f"expected a port that is free at {place.coordinator}, got {error}"
+        ) from error
+
+
+def is_joined() -> bool:
+    """Whether this process is one of a job."""
+    return jax.distributed.is_initialized()
+
+
+def device_memory() -> float:
+    """Bytes of a device: an accelerator's own, a host device's share of the machine's.
+
+    Those of an accelerator are what JAX may allocate.
+    """
+    devices = jax.local_devices()
+    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
+    if limit is None:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
+    return limit
 
 
 def is_first_process() -> bool:

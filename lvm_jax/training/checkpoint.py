@@ -1,27 +1,30 @@
 """Atomic checkpoints of a sweep, written while it trains, and its history by epoch.
 
-A checkpoint is a folder named by its epoch with the state of all runs in Orbax's
-format and their digest. The records of the epochs between two checkpoints are an
-archive of their own, written before the later one, so that the archives up to any
-checkpoint hold every epoch once.
+A checkpoint is an archive with the state of all runs, named by its epoch. The records
+of the epochs between two checkpoints are an archive of their own. What names both, and
+those of all epochs before, with their digests is written last: it makes a checkpoint,
+and decides whether the checkpoint is what was written.
 """
 
+import concurrent.futures
 import contextlib
-import io
+import hashlib
+import json
 import pathlib
+import re
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from lvm_jax.files import archive
+from lvm_jax.files import archive, atomic
 from lvm_jax.sweep.run import Record, Run
-from lvm_jax.training.identity import digest
 from lvm_jax.training.workdir import WorkdirError
 
 _MAX_TO_KEEP = 3
+_NAME = re.compile(r"(\d{8,})\.(json|npz)")
 
 
 class Restored(NamedTuple):
@@ -38,6 +41,10 @@ class Restored(NamedTuple):
     records: tuple[Record, ...]
 
 
+class _DamageError(Exception):
+    """A digest does not fit: a checkpoint is not what was written."""
+
+
 def concatenate(records: list[tuple[Record, ...]]) -> tuple[Record, ...]:
     """Joins the records of successive epochs, for each group."""
     return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *records)
@@ -50,7 +57,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: pathlib.Path):
-        """Opens or makes a directory of checkpoints; half-written ones are removed.
+        """Opens or makes a directory of checkpoints.
 
         Args:
           directory: where.
@@ -58,24 +65,15 @@ class Checkpoints:
         Raises:
           OSError: if it cannot be made.
         """
-        self._history = pathlib.Path(directory).absolute() / "history"
-        self._history.mkdir(parents=True, exist_ok=True)
-        self._saved = 0
-        alone = {jax.process_index()}
-        self._manager = ocp.CheckpointManager(
-            self._history.with_name("checkpoints"),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=_MAX_TO_KEEP,
-                create=False,
-                cleanup_tmp_directories=True,
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=jax.process_index(),
-                    active_processes=alone,
-                    barrier_sync_key_prefix=f"process_{jax.process_index()}",
-                ),
-            ),
-            item_names=("runs", "about"),
-        )
+        self._directory = pathlib.Path(directory) / "checkpoints"
+        self._history = pathlib.Path(directory) / "history"
+        for folder in (self._directory, self._history):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._epoch = 0  # of the last checkpoint, or of the one that is written
+        self._records = {}  # digests of the records up to it, by name of the file
+        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self._written = concurrent.futures.Future()
+        self._written.set_result(None)
 
     def save(
         self, epoch: int, runs: tuple[Run, ...], records: tuple[Record, ...]
@@ -88,23 +86,39 @@ class Checkpoints:
           records: of the epochs since the last checkpoint.
 
         Raises:
-          OSError: if this checkpoint or the one before cannot be written.
+          OSError: if the checkpoint before cannot be written.
         """
         self.wait()
-        arrays = archive.flatten(runs)
-        span = f"{self._saved:08d}-{epoch:08d}.npz"
+        span = f"{self._epoch:08d}-{epoch:08d}.npz"
+        self._epoch = epoch
+        self._written = self._writer.submit(self._write, span, runs, records)
+
+    def _write(self, span: str, runs: Any, records: Any) -> None:
         archive.write(self._history / span, records)
-        try:
-            self._manager.save(
-                epoch,
-                args=ocp.args.Composite(
-                    runs=ocp.args.StandardSave(arrays),
-                    about=ocp.args.JsonSave({"digest": digest(arrays)}),
-                ),
-            )
-        except Exception as error:
-            raise self._not_written(error) from error
-        self._saved = epoch
+        archive.write(self._path("npz"), runs)
+        self._records[span] = _digest(self._history / span)
+        about = {
+            "epoch": self._epoch,
+            "runs": _digest(self._path("npz")),
+            "records": self._records,
+        }
+        text = json.dumps(about, indent=2) + "\n"
+        atomic.replace(self._path("json"), lambda file: file.write(text.encode()))
+        self._remove(set(self._epochs()) - set(self._epochs()[-_MAX_TO_KEEP:]))
+
+    def _path(self, suffix: str) -> pathlib.Path:
+        return self._directory / f"{self._epoch:08d}.{suffix}"
+
+    def _epochs(self) -> list[int]:
+        """Those of the checkpoints that are there, in order."""
+        names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        return sorted(int(name[1]) for name in names if name and name[2] == "json")
+
+    def _remove(self, epochs: Iterable[int]) -> None:
+        for epoch in epochs:
+            for suffix in ("json", "npz"):
+                path = self._directory / f"{epoch:08d}.{suffix}"
+                path.unlink(missing_ok=True)
 
     def wait(self) -> None:
         """Returns when the last checkpoint is whole.
@@ -113,25 +127,20 @@ class Checkpoints:
           OSError: if it cannot be written.
         """
         try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._not_written(error) from error
-
-    def _not_written(self, error: Exception) -> OSError:
-        reason = str(error).strip().splitlines()[:1]
-        return OSError(
-            f"expected to write a checkpoint in {self._history.parent}, got "
-            f"{type(error).__name__}: {' '.join(reason)[:200]}"
-        )
+            self._written.result()
+        except OSError as error:
+            raise OSError(
+                f"expected to write a checkpoint in {self._directory}, got {error}"
+            ) from error
 
     def close(self) -> None:
-        """Ends the threads that write."""
-        self._manager.close()
+        """Ends the thread that writes."""
+        self._writer.shutdown()
 
     def restore(self, runs: tuple[Run, ...]) -> Restored | None:
-        """Reads the newest checkpoint that is whole, and removes what came after it.
+        """Reads the newest checkpoint that is whole.
 
-        A damaged checkpoint or archive is named in a warning, and removed once an older
+        One whose digests do not fit is named in a warning, and removed once an older
         one has been read.
 
         Args:
@@ -141,68 +150,84 @@ class Checkpoints:
           The sweep, or None if there is no checkpoint.
 
         Raises:
-          WorkdirError: if there are checkpoints and none is whole.
+          WorkdirError: if there are checkpoints and none is whole, or one is of other
+            shapes.
+          OSError: if one cannot be read, which says nothing of whether it is whole.
         """
-        restored, damaged = None, []
-        for epoch in sorted(self._manager.all_steps(), reverse=True):
+        damaged = []
+        for epoch in reversed(self._epochs()):
             try:
-                restored = Restored(
-                    epoch, self._read(epoch, runs), self._read_records(epoch)
-                )
-                break
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200]
+                records = self._check(epoch)
+            except _DamageError as error:
                 warnings.warn(
-                    f"the checkpoint of epoch {epoch} in {self._history.parent} is "
-                    f"damaged and not used: {reason}",
+                    f"the checkpoint of epoch {epoch} in {self._directory} is damaged "
+                    f"and not used: {error}",
                     stacklevel=2,
                 )
                 damaged.append(epoch)
-        if damaged and restored is None:
-            raise WorkdirError(
-                f"expected a whole checkpoint in {self._history.parent}, got "
-                f"{len(damaged)} that cannot be read"
-            )
-        for epoch in damaged:
-            self._manager.delete(epoch)
-        self._saved = restored.epoch if restored else 0
-        for start, path in self._spans():
-            if start >= self._saved:
-                path.unlink()
-        return restored
-
-    def _spans(self) -> list[tuple[int, pathlib.Path]]:
-        """The archives of records with the epoch before their first, in order."""
-        paths = sorted(self._history.glob("*-*.npz"))
-        return [(int(path.stem.split("-")[0]), path) for path in paths]
-
-    def _read(self, epoch: int, runs: tuple[Run, ...]) -> tuple[Run, ...]:
-        like = {
-            name: np.empty(leaf.shape, leaf.dtype)
-            for name, leaf in archive.flatten(runs).items()
-        }
-        # Where one array is damaged, reads of others that end later print tracebacks.
-        with contextlib.redirect_stderr(io.StringIO()):
-            stored = self._manager.restore(
+                continue
+            self._epoch, self._records = epoch, records
+            arrays = archive.read(self._path("npz"))
+            parts = [archive.read(self._history / name) for name in records]
+            restored = Restored(
                 epoch,
-                args=ocp.args.Composite(
-                    runs=ocp.args.StandardRestore(like), about=ocp.args.JsonRestore()
-                ),
+                _as_runs(arrays, runs),
+                concatenate(list(map(_as_records, parts))),
             )
-        if digest(stored.runs) != stored.about["digest"]:
-            raise ValueError("expected arrays of the saved digest, got others")
-        return archive.unflatten(stored.runs, runs)
+            self._remove(damaged)
+            return restored
+        if damaged:
+            raise WorkdirError(
+                f"expected a whole checkpoint in {self._directory}, got "
+                f"{len(damaged)} that are damaged"
+            )
+        return None
 
-    def _read_records(self, epoch: int) -> tuple[Record, ...]:
-        parts, reached = [], 0
-        for start, path in self._spans():
-            stop = int(path.stem.split("-")[1])
-            if start == reached and stop <= epoch:
-                parts.append(_as_records(archive.read(path)))
-                reached = stop
-        if reached != epoch:
-            raise ValueError(f"expected records up to it, got them up to {reached}")
-        return concatenate(parts)
+    def _check(self, epoch: int) -> dict[str, str]:
+        """The digests of all records up to a checkpoint that is whole."""
+        path = self._directory / f"{epoch:08d}.json"
+        try:
+            about = json.loads(path.read_bytes())
+            own, records = about["epoch"], dict(about["records"])
+            expected = {path.with_suffix(".npz"): about["runs"]}
+        except (LookupError, RecursionError, TypeError, ValueError) as error:
+            raise _DamageError(
+                f"expected digests in {path.name}, got others"
+            ) from error
+        if own != epoch or not records:
+            raise _DamageError(
+                f"expected what is known up to epoch {epoch}, got epoch {own} with "
+                f"{len(records)} archives"
+            )
+        expected |= {self._history / name: digest for name, digest in records.items()}
+        for file, digest in expected.items():
+            if not _fits(file, digest):
+                raise _DamageError(f"expected {file.name} of the saved digest")
+        return records
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _fits(path: pathlib.Path, digest: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return _digest(path) == digest
+    return False
+
+
+def _as_runs(arrays: dict[str, np.ndarray], like: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The runs that `archive.flatten` made arrays of."""
+    for name, leaf in archive.flatten(like).items():
+        array = arrays.get(name, np.empty(0))
+        if array.dtype.kind == "V":  # A type that NumPy's archives do not know.
+            arrays[name] = array = array.view(leaf.dtype)
+        if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
+            raise WorkdirError(
+                f"expected {name} of {leaf.dtype} {leaf.shape} in a checkpoint, got "
+                f"{array.dtype} {array.shape}"
+            )
+    return archive.unflatten(arrays, like)
 
 
 def _as_records(arrays: dict[str, np.ndarray]) -> tuple[Record, ...]:

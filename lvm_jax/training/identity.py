@@ -3,12 +3,15 @@
 import functools
 import hashlib
 import json
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jaxlib
 import numpy as np
 
-from lvm_jax.files import archive
+from lvm_jax.files import archive, release
 from lvm_jax.sweep.plan import Plan, as_levels
 from lvm_jax.types import Task, level_name
 
@@ -56,6 +59,17 @@ def identity(task: Task, plan: Plan, block: int | None) -> dict[str, Any]:
             "snapshot_every": plan.snapshot_every,
         }
     )
+
+
+def versions() -> dict[str, str]:
+    """What else a job's processes must share: libraries, and this package's modules."""
+    modules = sorted(pathlib.Path(__file__).parents[1].rglob("*.py"))
+    return {
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
+        "lvm_jax": release.digest(modules),
+    }
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:

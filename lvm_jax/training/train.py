@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,14 +16,23 @@ from lvm_jax.sweep import devices as jobs
 from lvm_jax.sweep.engine import Sweep
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training import results, waves
-from lvm_jax.training.identity import identity
+from lvm_jax.training.identity import differences, identity, plan_as_json, versions
 from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Part, Results
 from lvm_jax.training.wave import Loop, Stopped, train_wave
 from lvm_jax.training.wave import describe as describe_wave
 from lvm_jax.training.waves import Wave
-from lvm_jax.training.workdir import add_wave, begin, check, opened, read_waves
+from lvm_jax.training.workdir import (
+    add_wave,
+    begin,
+    check,
+    clear,
+    opened,
+    read_waves,
+)
 from lvm_jax.types import Task, level_name
+
+_SHARE = 0.9  # of memory; the rest is for what the compiler does not plan
 
 
 def never() -> bool:
@@ -82,9 +93,11 @@ def train(
       checkpoint_every: epochs between two checkpoints, rounded up to whole compiled
         calls.
       memory_limit: bytes that a sweep may use on a device; a larger one is trained in
-        waves. None for what an accelerator has, and for no limit on a CPU.
+        waves. None for nine tenths of what a device has, on a CPU of its share of the
+        machine's.
       devices: to spread the runs over; all if None.
-      overwrite: whether to remove the results in the workdir first.
+      overwrite: whether to remove the results in the workdir first, once all else is
+        checked; what is there besides stays, and is named in a warning.
       stop: polled after each compiled call.
       progress: called before the first compiled call of a wave and after each.
 
@@ -93,7 +106,8 @@ def train(
 
     Raises:
       WorkdirError: if the workdir was made for another task or plan.
-      ValueError: if an argument does not fit, or the workdir is in use or not ours.
+      ValueError: if an argument does not fit, or that of another process differs, or
+        the workdir is in use or not ours.
       OSError: if the workdir cannot be read or written.
       Stopped: when told to, once all that is trained is saved.
     """
@@ -103,14 +117,31 @@ def train(
     ):
         if value < 1:
             raise ValueError(f"expected {name} of at least 1, got {value}")
+    path = None if workdir is None else pathlib.Path(workdir)
+    _check_processes(
+        task,
+        plan,
+        devices,
+        num_epochs=num_epochs,
+        checkpoint_every=checkpoint_every,
+        memory_limit=memory_limit,
+        has_workdir=path is not None,
+        overwrite=overwrite,
+    )
     sweeps = _Sweeps(task, plan, devices)
     whole = sweeps(waves.whole(plan))  # Refuses what makes no sense.
     asked, num_truths = identity(task, plan, whole.block), whole.num_truths
     del whole
-    path = None if workdir is None else pathlib.Path(workdir)
+    directory = path if jobs.is_first_process() else None
     loop = Loop(num_epochs, checkpoint_every, stop, progress)
-    with _held(path, asked, sweeps, overwrite) as directory:
-        planned = _planned(directory, sweeps, memory_limit)
+    with contextlib.ExitStack() as stack:
+        if directory is not None:
+            stack.enter_context(opened(directory, None if overwrite else asked))
+        planned = _planned(None if overwrite else directory, sweeps, memory_limit)
+        if directory is not None:
+            _begin(directory, asked, sweeps, overwrite)
+        if path is not None and jax.process_count() > 1:
+            sweeps.use(_broadcast(sweeps.task, plan.precision))
         parts = [
             _train(sweeps, wave, directory, index, len(planned), loop)
             for index, wave in enumerate(planned)
@@ -145,15 +176,18 @@ def describe(
 
     Raises:
       WorkdirError: if the workdir was made for another task or plan.
-      ValueError: if an argument does not fit.
+      ValueError: if an argument does not fit, or the workdir is not ours.
     """
+    _check_processes(
+        task, plan, devices, memory_limit=memory_limit, overwrite=overwrite
+    )
     sweeps = _Sweeps(task, plan, devices)
     asked = identity(task, plan, sweeps(waves.whole(plan)).block)
     path = None
-    if workdir is not None and not overwrite and jobs.is_first_process():
+    if workdir is not None and jobs.is_first_process():
         path = pathlib.Path(workdir)
-        check(path, asked)
-    planned = _planned(path, sweeps, memory_limit)
+        check(path, None if overwrite else asked)
+    planned = _planned(None if overwrite else path, sweeps, memory_limit)
     lines = describe_settings(plan) + [
         describe_wave(sweeps(wave), _name(index, len(planned)))
         for index, wave in enumerate(planned)
@@ -177,23 +211,43 @@ def describe_settings(plan: Plan) -> list[str]:
     return lines
 
 
-@contextlib.contextmanager
-def _held(
-    path: pathlib.Path | None, asked: dict, sweeps: _Sweeps, overwrite: bool
-) -> Iterator[pathlib.Path | None]:
-    """Holds the workdir, and has all processes go on with the data that it began with.
+def _check_processes(
+    task: Task, plan: Plan, devices: Sequence[jax.Device] | None, **arguments: Any
+) -> None:
+    """Checks that the processes of a job were all called with the same.
 
-    Yields:
-      The workdir for the process that writes, None for others and without one.
+    Raises:
+      ValueError: on all of them, if one was not.
     """
-    directory = path if jobs.is_first_process() else None
-    with contextlib.ExitStack() as stack:
-        if directory is not None:
-            stack.enter_context(opened(directory, asked, overwrite=overwrite))
-            sweeps.use(begin(directory, asked, sweeps.task, sweeps.plan))
-        if path is not None and jax.process_count() > 1:
-            sweeps.use(_broadcast(sweeps.task, sweeps.plan.precision))
-        yield directory
+    if jax.process_count() == 1:
+        return
+    called = {
+        **identity(task, plan, plan.block),
+        "plan": plan_as_json(plan),
+        "devices": [str(device) for device in devices or jax.devices()],
+        **arguments,
+        **versions(),
+    }
+    differing = differences(called, jobs.on_every_process(called))
+    is_other = multihost_utils.process_allgather(np.bool_(bool(differing)))
+    if is_other.any():
+        other = f"another in process {is_other.argmax()}"
+        raise ValueError(
+            "expected the call of the first process in all of a job, got "
+            f"{', '.join(differing) or other}"
+        )
+
+
+def _begin(
+    directory: pathlib.Path, asked: dict[str, Any], sweeps: _Sweeps, overwrite: bool
+) -> None:
+    """Makes a workdir ready, whose data the sweeps go on with."""
+    left = clear(directory) if overwrite else []
+    if left:
+        warnings.warn(
+            f"{directory} keeps what is not of a sweep: {', '.join(left)}", stacklevel=3
+        )
+    sweeps.use(begin(directory, asked, sweeps.task, sweeps.plan))
 
 
 def _broadcast(task: Task, precision: str) -> Task:
@@ -212,13 +266,11 @@ def _planned(
     present = [waves.as_wave(*values) for values in jobs.on_every_process(present)]
     lacking = waves.missing(present, sweeps.plan)
     if memory_limit is None:
-        memory_limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+        memory_limit = _SHARE * jobs.device_memory()
     limit = jobs.on_every_process(memory_limit)
-    if limit is not None:
-        lacking = [
-            part for wave in lacking for part in waves.split(wave, sweeps, limit)
-        ]
-    return present + lacking
+    return present + [
+        part for wave in lacking for part in waves.split(wave, sweeps, limit)
+    ]
 
 
 def _name(index: int, num_waves: int) -> str:

@@ -6,11 +6,11 @@ import fcntl
 import json
 import os
 import pathlib
-import shutil
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from lvm_jax.files import archive, atomic
+from lvm_jax.files import archive, atomic, figure
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training.identity import data_arrays, differences, digest, plan_as_json
 from lvm_jax.training.waves import Wave, as_wave
@@ -22,14 +22,25 @@ RESULTS = "results.npz"
 HISTORY = "history.csv"
 KEPT = "kept.csv"
 FLAGS = "flags.json"  # of a binary
+TRUTH = "truth.npz"  # likewise
 FIGURES = "figures"
 
-_FORMAT = 2
+_MARK = "lvm_jax "
+_FORMAT = f"{_MARK}3"
 _LOCK = ".lock"
+_HOLDER = re.compile(r"(process \d+ on .*\n)?")  # all that a lock may say
+_REMOVED = ".removed.json"  # the plan of results that are being removed
 _WAVES = "waves"
 _WAVE = "wave.json"
-# In the order in which they are removed: what tells that they are ours comes last.
-_OURS = (_WAVES, FIGURES, HISTORY, KEPT, RESULTS, DATA, FLAGS, PLAN)
+_ANY_WAVE = "[0-9]" * 4
+_FOLDER = re.compile(r"figures|waves(/\d{4}(/history|/checkpoints)?)?")
+_FILE = re.compile(
+    r"(history|kept)\.csv|(data|results|truth)\.npz|flags\.json"
+    r"|waves/\d{4}/wave\.json"
+    r"|waves/\d{4}/(history/\d{8,}-\d{8,}\.npz|checkpoints/\d{8,}\.(json|npz))"
+)
+_FIGURE = re.compile(r"figures/[^/]+\.png")
+_PARTIAL = re.compile(r"(.*/)?\.([^/]+)\.partial")
 
 
 class WorkdirError(ValueError):
@@ -37,94 +48,192 @@ class WorkdirError(ValueError):
 
 
 @contextlib.contextmanager
-def opened(
-    path: pathlib.Path, identity: dict[str, Any], *, overwrite: bool = False
-) -> Iterator[None]:
+def opened(path: pathlib.Path, identity: dict[str, Any] | None) -> Iterator[None]:
     """Holds a new directory, or one of the same identity, for this process alone.
+
+    If nothing is begun in a new one, it is gone again when it is let go of.
 
     Args:
       path: where.
-      identity: what its numbers depend on, as JSON has it.
-      overwrite: whether to remove the results that are there.
+      identity: what its numbers depend on, as JSON has it; None for any.
 
     Yields:
       None.
 
     Raises:
       WorkdirError: if it has another identity or another format.
-      ValueError: if it is in use, or has other files.
+      ValueError: if it is in use, or not ours.
       OSError: if it cannot be made or written.
     """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"expected a directory as workdir, got the file {path}")
-    found = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    if FLAGS in found and PLAN not in found:
-        raise ValueError(
-            f"expected a workdir of format {_FORMAT}, got {path} of an older one"
-        )
-    begun = {_LOCK, atomic.partial(path / PLAN).name}
-    if found - begun and PLAN not in found:
-        raise ValueError(
-            f"expected a new workdir, or one with {PLAN}, got {path}, which has other "
-            "files"
-        )
+    check(path, identity)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        if overwrite:
-            _clear(path)
-        check(path, identity)
-        yield
+    try:
+        with _locked(path):
+            check(path, identity)
+            if not (path / PLAN).exists() and (path / _REMOVED).exists():
+                clear(path)
+            try:
+                yield
+            finally:
+                if not (path / PLAN).exists():
+                    (path / _LOCK).unlink()
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # Something is in it.
+                folder.rmdir()
 
 
 @contextlib.contextmanager
 def _locked(path: pathlib.Path) -> Iterator[None]:
     """Holds the lock, which the system releases however this process ends."""
-    with open(path / _LOCK, "a+") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with open(os.open(path / _LOCK, flags, 0o666), "r+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
             raise ValueError(
                 f"expected a workdir that no other run uses, got {path}, in use by "
                 f"{file.read().strip()}"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
-        yield
+        if not _HOLDER.fullmatch(file.read()):
+            raise ValueError(f"expected the lock of a sweep, got {path / _LOCK}")
+        _write_holder(file, f"process {os.getpid()} on {os.uname().nodename}\n")
+        try:
+            yield
+        finally:
+            _write_holder(file, "")
 
 
-def _clear(path: pathlib.Path) -> None:
-    """Removes results; what is left halfway has a format that nothing goes on with."""
-    if (path / PLAN).exists():
-        write_json(path / PLAN, {"format": 0})
-    for name in _OURS:
-        if (path / name).is_dir():
-            shutil.rmtree(path / name)
-        else:
-            (path / name).unlink(missing_ok=True)
+def _write_holder(file: Any, text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
 
 
-def check(path: pathlib.Path, identity: dict[str, Any]) -> None:
-    """Checks that a workdir, if it is there, has this identity; changes nothing.
+def check(path: pathlib.Path, identity: dict[str, Any] | None) -> None:
+    """Checks that a workdir is new, or ours and of this identity; changes nothing.
+
+    Args:
+      path: where.
+      identity: what its numbers depend on, as JSON has it; None for any.
 
     Raises:
       WorkdirError: if it has another identity or another format.
+      ValueError: if it is not ours.
+      OSError: if it cannot be read.
     """
-    if not (path / PLAN).exists():
+    if not path.exists() and not path.is_symlink():
         return
-    found = read_json(path / PLAN)
-    if found.get("format") != _FORMAT:
-        raise WorkdirError(
-            f"expected a workdir of format {_FORMAT}, got {path} of format "
-            f"{found.get('format', 0)}"
+    if not path.is_dir():
+        raise ValueError(f"expected a directory as workdir, got the file {path}")
+    found = {entry.name for entry in path.iterdir()}
+    plan = next((name for name in (PLAN, _REMOVED) if name in found), None)
+    if plan is None:
+        if found - {_LOCK, atomic.partial(path / PLAN).name}:
+            raise ValueError(
+                f"expected a new workdir, or one with {PLAN}, got {path}, which has "
+                "other files"
+            )
+        return
+    about = read_json(path / plan)
+    form = about.get("format")
+    if not str(form).startswith(_MARK):
+        raise ValueError(
+            f"expected a workdir of format {_FORMAT!r}, got {path} of format {form!r}"
         )
-    differing = differences(identity, found["identity"])
+    _check_folders(path)
+    if plan == PLAN and identity is not None:
+        _check_identity(path, about, identity)
+
+
+def _check_folders(path: pathlib.Path) -> None:
+    """Checks that nothing is written through a link."""
+    for folder in (path / FIGURES, path / _WAVES, *(path / _WAVES).rglob("*")):
+        if folder.is_symlink():
+            raise ValueError(
+                f"expected a folder or a file of the sweep, got the link {folder}"
+            )
+    for folder in (path / FIGURES, path / _WAVES):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"expected a folder, got the file {folder}")
+
+
+def _check_identity(
+    path: pathlib.Path, about: dict[str, Any], identity: dict[str, Any]
+) -> None:
+    if about["format"] != _FORMAT:
+        raise WorkdirError(
+            f"expected a workdir of format {_FORMAT!r}, got {path} of format "
+            f"{about['format']!r}"
+        )
+    found = about.get("identity")
+    if not isinstance(found, dict):
+        raise WorkdirError(f"expected what {path} was made with in {PLAN}, got none")
+    differing = differences(identity, found)
     if differing:
         raise WorkdirError(
             f"expected the task and plan that {path} was made with, got "
             f"{', '.join(differing)}"
         )
+
+
+def clear(path: pathlib.Path) -> list[str]:
+    """Removes the results of a workdir that is held, and nothing else.
+
+    First the plan gets another name: before that the workdir is as it was, and from
+    then on opening it ends what is left to do.
+
+    Args:
+      path: the workdir.
+
+    Returns:
+      What else is there, and stays.
+
+    Raises:
+      OSError: if something cannot be removed.
+    """
+    if (path / PLAN).exists():
+        os.replace(path / PLAN, path / _REMOVED)
+    left = []
+    for entry, is_ours in list(_entries(path, path)):
+        if is_ours:
+            entry.unlink()
+        else:
+            left.append(str(entry.relative_to(path)))
+    for folder in sorted((path / _WAVES).rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):  # Something is in it, or it is a file.
+            folder.rmdir()
+    for folder in (path / FIGURES, path / _WAVES):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return left
+
+
+def _entries(
+    folder: pathlib.Path, workdir: pathlib.Path
+) -> Iterator[tuple[pathlib.Path, bool]]:
+    """What is in a workdir, lock and plan left out, and whether it is ours."""
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(workdir).as_posix()
+        if name in (_LOCK, _REMOVED):
+            continue
+        if _FOLDER.fullmatch(name) and path.is_dir() and not path.is_symlink():
+            yield from _entries(path, workdir)
+        else:
+            yield path, _is_ours(path, name)
+
+
+def _is_ours(path: pathlib.Path, name: str) -> bool:
+    if path.is_symlink() or path.is_dir():
+        return False
+    partial = _PARTIAL.fullmatch(name)
+    if partial:
+        name = "".join(part or "" for part in partial.groups())
+    if _FIGURE.fullmatch(name):
+        return bool(partial) or figure.is_ours(path)
+    return _FILE.fullmatch(name) is not None
 
 
 def begin(path: pathlib.Path, identity: dict[str, Any], task: Task, plan: Plan) -> Task:
@@ -155,6 +264,7 @@ def begin(path: pathlib.Path, identity: dict[str, Any], task: Task, plan: Plan) 
     }
     # First, so that a kill between the two leaves a workdir that is ours.
     write_json(path / PLAN, about)
+    (path / _REMOVED).unlink(missing_ok=True)
     if not has_data:
         archive.write(path / DATA, arrays)
     return task
@@ -171,7 +281,7 @@ def read_task(path: pathlib.Path, task: Task) -> Task:
       WorkdirError: if they are damaged, or of other shapes.
       OSError: if they cannot be read.
     """
-    expected, path = read_json(path / PLAN)["data"], path / DATA
+    expected, path = read_json(path / PLAN).get("data"), path / DATA
     like, arrays = data_arrays(task), archive.read(path)
     if digest(arrays) != expected:
         raise WorkdirError(f"expected the data of the digest in {PLAN}, got {path}")
@@ -203,10 +313,12 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path}, got {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"expected a JSON object in {path}, got {type(values)}")
+        raise ValueError(
+            f"expected a JSON object in {path}, got {type(values).__name__}"
+        )
     return values
 
 
@@ -224,10 +336,12 @@ def read_waves(path: pathlib.Path, plan: Plan) -> list[Wave]:
       ValueError: if a wave is damaged or missing.
       OSError: if one cannot be read.
     """
+    if not (path / PLAN).exists():
+        return []
     begun = [
         directory
-        for directory in sorted((path / _WAVES).glob("*"))
-        if any(entry.name.isdigit() for entry in directory.glob("checkpoints/*"))
+        for directory in sorted((path / _WAVES).glob(_ANY_WAVE))
+        if any(directory.glob("checkpoints/[0-9]*.json"))
     ]
     names = [directory.name for directory in begun]
     expected = [_name(index) for index in range(len(begun))]
@@ -240,15 +354,26 @@ def read_waves(path: pathlib.Path, plan: Plan) -> list[Wave]:
 
 def _read_wave(path: pathlib.Path, plan: Plan) -> Wave:
     found, asked = read_json(path), plan_as_json(plan)["settings"]
-    for setting, of_levels in found["settings"].items():
-        for level in of_levels.keys() & asked.get(setting, {}).keys():
-            differing = differences(asked[setting][level], of_levels[level])
-            if differing:
-                raise WorkdirError(
-                    f"expected setting {setting!r} as it was trained at level {level}, "
-                    f"got {', '.join(differing)}"
-                )
-    return as_wave(found["levels"], found["settings"], found["seeds"])
+    try:
+        wave = as_wave(found["levels"], found["settings"], found["seeds"])
+        common = {
+            (setting, level)
+            for setting, of_levels in found["settings"].items()
+            for level in of_levels.keys() & asked.get(setting, {}).keys()
+        }
+    except (AttributeError, LookupError, TypeError) as error:
+        raise WorkdirError(
+            f"expected the plan of a wave in {path}, got none"
+        ) from error
+    for setting, level in sorted(common):
+        numbers = found["settings"][setting][level]
+        differing = differences(asked[setting][level], numbers)
+        if differing:
+            raise WorkdirError(
+                f"expected setting {setting!r} as it was trained at level {level}, "
+                f"got {', '.join(differing)}"
+            )
+    return wave
 
 
 def _name(index: int) -> str:

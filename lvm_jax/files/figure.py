@@ -1,0 +1,18 @@
+"""What tells figures of this package from others: a note in the PNG."""
+
+import pathlib
+
+METADATA = {"Software": "lvm_jax"}
+_HEAD = 1024  # bytes, in which matplotlib writes it
+_NOTE = b"Software\0lvm_jax"
+
+
+def is_ours(path: pathlib.Path) -> bool:
+    """Whether a file is a PNG that was written with `METADATA`.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    return head.startswith(b"\x89PNG") and _NOTE in head
