@@ -1,6 +1,7 @@
 """What binaries share: flags to data, plan and devices; one line for an error."""
 
 import contextlib
+import functools
 import itertools
 import math
 import os
@@ -16,6 +17,7 @@ import numpy as np
 from absl import app, flags, logging
 
 import lvm_jax
+from experiments import job
 from lvm_jax import report as reports
 from lvm_jax.files import table
 from lvm_jax.sweep import devices
@@ -25,6 +27,8 @@ from lvm_jax.types import Dataset, Hyperparams, Level, Task
 
 _EXIT_USAGE = 2
 _EXIT_STOPPED = 143  # of a process whose job was told to stop by another
+_LOST = "expected all processes of the job to answer, got one that is lost"
+_RESUMES = "the same command resumes from the last checkpoint"
 
 
 def define_levels(default: Sequence[int]) -> flags.FlagHolder:
@@ -212,6 +216,7 @@ _WHOLE_NUMBERS = {
         "Processes of the job; $JAX_NUM_PROCESSES if not given.",
     ),
     "process_id": (None, 0, "This process, from 0; $JAX_PROCESS_ID if not given."),
+    "join_seconds": (300, 1, "How long to wait for the other processes of the job."),
 }
 
 
@@ -307,16 +312,28 @@ class Sweep:
         Comes before anything that uses JAX.
 
         Raises:
-          ValueError: if there are fewer devices than asked for.
+          ValueError: if processes do not come together, or there are fewer devices than
+            asked for.
         """
-        # First, so that a signal is heard while the devices are started.
-        self._interruption = Interruption()
-        devices.join(
-            self._coordinator.value,
-            self._whole["num_processes"].value,
-            self._whole["process_id"].value,
+        whole = {name: holder.value for name, holder in self._whole.items()}
+        place = devices.place_in_job(
+            self._coordinator.value, whole["num_processes"], whole["process_id"]
         )
-        self._devices = devices.configure(self._whole["devices"].value)
+        if place is not None:
+            seconds = whole["join_seconds"]
+            others = f"{place.num_processes} processes at {place.coordinator}"
+            job.silence()
+            job.on_abort(
+                lambda: _fail_at_once(f"expected {others} in {seconds} s, got fewer")
+            )
+            devices.join(place, seconds)
+            job.on_abort(lambda: _fail_at_once(f"{_LOST}; {_RESUMES}"))
+        self._devices = devices.configure(whole["devices"])
+
+    @functools.cached_property
+    def interruption(self) -> Interruption:
+        """Both signals, from when this is first asked for; before that they kill."""
+        return Interruption()
 
     def plan(
         self,
@@ -401,11 +418,11 @@ class Sweep:
                 plan,
                 self._whole["epochs"].value,
                 checkpoint_every=self._whole["checkpoint_every"].value,
-                stop=self._interruption,
+                stop=self.interruption,
                 **where,
             )
         except lvm_jax.Stopped:
-            sys.exit(self._interruption.status or _EXIT_STOPPED)
+            sys.exit(self.interruption.status or _EXIT_STOPPED)
         if not devices.is_first_process():
             sys.exit(0)
         about = {"flags": _given_flags(), "plan": plan_as_json(plan)}
@@ -440,21 +457,23 @@ class Sweep:
             if value is not None
         }
         table.write_rows(self.workdir / workdir.KEPT, results.kept_rows(**measures))
-        folder = self.workdir / workdir.FIGURES
-        text = reports.write(
-            results,
-            folder,
-            measures=measures,
-            headers=headers,
-            truth=known,
-            digits=digits,
-        )
+        try:
+            text = reports.write(
+                results,
+                self.workdir / workdir.FIGURES,
+                measures=measures,
+                headers=headers,
+                truth=known,
+                figures=figures,
+                digits=digits,
+            )
+        except ValueError as error:
+            print(*getattr(error, "__notes__", []), sep="\n")
+            raise
         print(text)
         for column, value in known.items():
             label, _, unit = (headers or {}).get(column, column).partition(", ")
             print(f"{label} of the truth: {value:.{digits}f} {unit}".rstrip())
-        for name, make in (figures or {}).items():
-            reports.save(make(), folder / name)
         print(f"tables, parameters and figures are in {self.workdir}")
 
 
@@ -521,7 +540,9 @@ def run(main: Callable[[], Any]) -> None:
             flags.FLAGS.register_key_flag_for_module(argv[0], flag)
         try:
             rest = flags.FLAGS(argv)[1:]
-        except flags.Error as error:
+        except UnicodeDecodeError as error:
+            _fail(f"expected flags in UTF-8 in the file of --flagfile, got {error}")
+        except (flags.Error, OSError) as error:
             _fail(error)
         if rest:
             _fail(f"expected flags only, got {' '.join(rest)!r}")
@@ -534,6 +555,8 @@ def run(main: Callable[[], Any]) -> None:
         del argv  # Unused.
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _show_warning
+        # A cache that is damaged or full costs time, and nothing else.
+        warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
         try:
             with devices.settings():
                 main()
@@ -541,14 +564,13 @@ def run(main: Callable[[], Any]) -> None:
             _fail(f"{error}; --overwrite starts anew")
         except (ValueError, OSError) as error:
             _fail(error)
+        except MemoryError as error:
+            _fail(f"expected more memory, got {str(error) or 'none left'}")
         except jax.errors.JaxRuntimeError as error:
-            if not jax.distributed.is_initialized():
-                _fail(error)
-            first_line = str(error).strip().splitlines()[0]
-            _fail(
-                f"expected all processes of the job to answer, got {first_line[:200]}; "
-                "the same command resumes from the last checkpoint"
-            )
+            first_line = str(error).strip().splitlines()[0][:200]
+            if devices.is_joined():
+                _fail(f"{_LOST} ({first_line}); {_RESUMES}")
+            _fail(first_line)
 
     app.run(guarded, flags_parser=parse)
 
@@ -559,9 +581,19 @@ def _show_warning(message, *_):
 
 def _fail(message: object) -> None:
     """Ends this process, in a job without waiting for others, which may wait for it."""
+    _print_error(message)
+    if devices.is_joined():
+        os._exit(_EXIT_USAGE)
+    sys.exit(_EXIT_USAGE)
+
+
+def _fail_at_once(message: object) -> None:
+    """Ends this process from any thread."""
+    _print_error(message)
+    os._exit(_EXIT_USAGE)
+
+
+def _print_error(message: object) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)  # A bar may be in this line.
     print("error:", " ".join(str(message).split()), file=sys.stderr, flush=True)
-    if jax.distributed.is_initialized():
-        os._exit(_EXIT_USAGE)
-    sys.exit(_EXIT_USAGE)

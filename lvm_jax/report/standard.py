@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lvm_jax.report import figures, style
+from lvm_jax.report import figures as sweeps
+from lvm_jax.report import style
 from lvm_jax.report.summary import (
     Row,
     format_differences,
@@ -25,6 +26,7 @@ def write(
     measures: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
     truth: Mapping[str, float] | None = None,
+    figures: Mapping[str, Callable[[], Figure]] | None = None,
     digits: int = 2,
 ) -> str:
     """Draws the figures of results into a folder and makes their table.
@@ -41,6 +43,7 @@ def write(
       headers: {column: heading and label}, what is shown, of rows or history; every
         held-out column of the history, if None.
       truth: {column: value of the true model}, drawn where the column is.
+      figures: {file name: how it is drawn}, further ones.
       digits: decimals of what is shown.
 
     Returns:
@@ -55,7 +58,7 @@ def write(
         headers = _held_out_headers(results.history)
     rows = list(results.kept_rows(**(measures or {})))
     text = _format(results, rows, headers, digits)
-    drawings = _drawings(results, rows, headers, truth or {})
+    drawings = _drawings(results, rows, headers, truth or {}) | dict(figures or {})
     failures = _save_all(drawings, pathlib.Path(folder))
     if failures:
         error = ValueError(f"expected all figures in {folder}, failed: {failures}")
@@ -102,21 +105,21 @@ def _drawings(
     if num_truths is not None:
         summaries = summarise(rows, num_truths, [])
         drawings += [
-            ("full_recovery", draw(figures.plot_full_recovery, summaries, name)),
-            ("recovered", draw(figures.plot_recovered, summaries, num_truths, name)),
+            ("full_recovery", draw(sweeps.plot_full_recovery, summaries, name)),
+            ("recovered", draw(sweeps.plot_recovered, summaries, num_truths, name)),
             (
                 "recovered_by_epoch",
-                draw(figures.plot_recovered_by_epoch, results, num_truths),
+                draw(sweeps.plot_recovered_by_epoch, results, num_truths),
             ),
         ]
     for column, label in headers.items():
         stem = column.removeprefix(_HELD_OUT)
         by_level = draw(
-            figures.plot_measure, rows, column, title=name, truth=truth.get(column)
+            sweeps.plot_measure, rows, column, title=name, truth=truth.get(column)
         )
         drawings.append((stem, draw(by_level, label=label)))
         if column in results.history:
-            by_epoch = draw(figures.plot_by_epoch, results, column, label=label)
+            by_epoch = draw(sweeps.plot_by_epoch, results, column, label=label)
             drawings.append((f"{stem}_by_epoch", by_epoch))
     names = [f"{stem}.png" for stem, _ in drawings]
     if len(set(names)) < len(names):
