@@ -1,6 +1,7 @@
 """Data sets of the study, made and read."""
 
 import functools
+import os
 import pickle
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax.files import archive, release, table
 from lvm_jax.noisy_or.release import read_binary_samples
 
 
@@ -184,17 +186,17 @@ def test_model_reader_names_what_is_malformed(tmp_path, content, message):
         noisy_or.read_model(path)
 
 
+_READERS = [
+    noisy_or.read_model,
+    read_binary_samples,
+    sparse_coding.read_matrix,
+    pcfg.read_grammar,
+    functools.partial(pcfg.read_corpus, vocabulary=9),
+]
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize(
-    "read",
-    [
-        noisy_or.read_model,
-        read_binary_samples,
-        sparse_coding.read_matrix,
-        pcfg.read_grammar,
-        functools.partial(pcfg.read_corpus, vocabulary=9),
-    ],
-)
+@pytest.mark.parametrize("read", _READERS)
 def test_a_pickle_is_refused_in_place_of_any_input(tmp_path, read, protocol):
     path = tmp_path / "input"
     path.write_bytes(pickle.dumps(_Unpickled(), protocol))
@@ -210,6 +212,37 @@ class _Unpickled:
 
     def __reduce__(self):
         return _Unpickled.seen.append, (1,)
+
+
+def _folder_of_fields(path):
+    """Reads a folder in which all that is read is the same file."""
+    folder = path.with_name("folder_of_fields")
+    folder.mkdir(exist_ok=True)
+    (folder / "priors.txt").unlink(missing_ok=True)
+    (folder / "priors.txt").symlink_to(path)
+    return noisy_or.read_truth(folder)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        noisy_or.read_model,
+        read_binary_samples,
+        _folder_of_fields,
+        sparse_coding.read_matrix,
+        pcfg.read_grammar,
+        archive.read,
+        table.read_rows,
+        lambda path: release.digest([path]),
+    ],
+)
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, read):
+    (tmp_path / "a directory").mkdir()
+    os.mkfifo(tmp_path / "a pipe")
+    (tmp_path / "a device").symlink_to("/dev/zero")
+    for kind in ("a directory", "a pipe", "a device"):
+        with pytest.raises(ValueError, match=f"expected a regular file, got {kind}"):
+            read(tmp_path / kind)
 
 
 def test_missing_file_is_an_os_error(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lvm_jax.files import atomic
+from lvm_jax.files import atomic, regular
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -145,10 +145,14 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     Raises:
       OSError: if the file cannot be read.
-      ValueError: if it is damaged, or holds anything but arrays.
+      ValueError: if it is no regular file, is damaged, or holds anything but arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with (
+            regular.open_file(path) as file,
+            zipfile.ZipFile(file),  # what is none might be a pickle
+            np.load(path, allow_pickle=False) as archive,
+        ):
             return dict(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
         raise ValueError(f"expected an archive of arrays, got {path}") from error

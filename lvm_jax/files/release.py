@@ -4,6 +4,8 @@ import hashlib
 import pathlib
 from collections.abc import Iterable
 
+from lvm_jax.files import regular
+
 
 def dataset_folder(datasets: pathlib.Path, name: str) -> pathlib.Path:
     """The folder of a data set.
@@ -30,8 +32,10 @@ def digest(paths: Iterable[pathlib.Path]) -> str:
 
     Raises:
       OSError: if one cannot be read.
+      ValueError: if one is no regular file.
     """
     sha = hashlib.sha256()
     for path in paths:
-        sha.update(path.read_bytes())
+        with regular.open_file(path) as file:
+            hashlib.file_digest(file, lambda: sha)
     return sha.hexdigest()

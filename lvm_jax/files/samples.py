@@ -14,7 +14,6 @@ import math
 import os
 import pathlib
 import re
-import stat
 import tokenize
 import warnings
 import zipfile
@@ -25,9 +24,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.sparse
 
+from lvm_jax.files import regular
+
 _LARGEST = float(np.finfo(np.float32).max)
 _MAX_BYTES = 8 * 2**30  # of samples, as they are returned
-_MAX_TEXT_BYTES = 2 * 2**30  # a cell takes at least two of them, and becomes eight
 
 # A compressed member of more bytes than this may be at most this many times larger
 # than what it is packed in. Deflate packs zeros 1030 times, and 0/1 samples 980
@@ -44,11 +44,6 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # All that numbers and what separates them are written with.
 _PLAIN = b'0123456789+-.eE,;\t \n"'
 
-_FILE_KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
 _DTYPE_KINDS = {
     "c": "complex numbers",
     "M": "dates",
@@ -92,8 +87,8 @@ def read_samples(path: str | os.PathLike) -> np.ndarray:
       ValueError: if it is anything else, or damaged, or lacks a value.
     """
     path = pathlib.Path(path)
-    name = _printable(str(path))
-    with _open(path, name) as file:
+    name = regular.shown(path)
+    with regular.open_file(path) as file:
         suffix = path.suffix.lower()
         if suffix not in _READERS:
             raise ValueError(
@@ -184,25 +179,8 @@ def _refuse_where(wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
         )
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)
-
-
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "...")
-
-
-def _open(path: pathlib.Path, name: str) -> BinaryIO:
-    """Opens a regular file. Anything else is refused before it can block."""
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        kind = _FILE_KINDS.get(stat.S_IFMT(mode), "a device")
-        raise ValueError(f"{name}: expected a regular file, got {kind}")
-    return open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK))
-
-
-def _num_bytes(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
 
 
 # Text.
@@ -229,12 +207,7 @@ def _read_text(file: BinaryIO, name: str) -> np.ndarray:
 
 def _text(file: BinaryIO, name: str) -> bytes:
     """UTF-8 that is not blank, without a BOM, its line ends LF."""
-    if _num_bytes(file) > _MAX_TEXT_BYTES:
-        raise ValueError(
-            f"{name}: expected text of at most {_MAX_TEXT_BYTES:,} bytes, "
-            f"got {_num_bytes(file):,}; .npy has room for more"
-        )
-    text = file.read(_MAX_TEXT_BYTES)
+    text = regular.read_text(file, name)
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError(f"{name}: expected UTF-8 text, got UTF-16")
     if b"\0" in text:
@@ -415,7 +388,7 @@ def _damage(
 
 
 def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
-    return _samples(_array(file, _num_bytes(file), name), name)
+    return _samples(_array(file, regular.num_bytes(file), name), name)
 
 
 def _samples(array: np.ndarray, name: str) -> np.ndarray:
@@ -503,10 +476,10 @@ def _member(
         raise ValueError(
             f"{name}: expected members stored or deflated, got another compression"
         )
-    if packed > _num_bytes(archive.fp):
+    if packed > regular.num_bytes(archive.fp):
         raise ValueError(
             f"{name}: expected {packed:,} bytes of {_shown(key)}, "
-            f"got a file of {_num_bytes(archive.fp):,}"
+            f"got a file of {regular.num_bytes(archive.fp):,}"
         )
     if size > _MAX_BYTES + 2**20 or (
         size > _LARGE_MEMBER and size > _MAX_RATIO * packed

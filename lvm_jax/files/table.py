@@ -1,13 +1,14 @@
 """Tables as text: rows as CSV, written and read, and numbers separated by blanks."""
 
 import csv
+import io
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from lvm_jax.files import atomic
+from lvm_jax.files import atomic, regular
 
 Row = dict[str, Any]
 
@@ -67,10 +68,11 @@ def read_rows(path: pathlib.Path) -> list[Row]:
     Raises:
       OSError: if the file cannot be read.
     """
-    with open(path, newline="") as file:
+    with regular.open_file(path) as file:
+        lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
         return [
             {name: _value(text) for name, text in row.items()}
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(lines)
         ]
 
 
@@ -99,8 +101,10 @@ def lines(path: pathlib.Path) -> list[np.ndarray]:
       OSError: if the file cannot be read.
       ValueError: if it is empty, no text, or holds anything but finite numbers.
     """
+    with regular.open_file(path) as file:
+        content = regular.read_text(file, regular.shown(path))
     try:
-        text = path.read_text(encoding="ascii")
+        text = content.decode("ascii")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected a text file, got binary data") from error
     found = [

@@ -37,12 +37,7 @@ def read_grammar(path: pathlib.Path | str) -> tuple[Pcfg, tuple[str, ...]]:
         probabilities of a row do not sum to one.
       OSError: if the file cannot be read.
     """
-    try:
-        arrays = archive.read(pathlib.Path(path))
-    except ValueError as error:
-        raise ValueError(
-            f"expected a grammar saved as an archive of arrays, got {path}"
-        ) from error
+    arrays = archive.read(pathlib.Path(path))
     missing = [field for field in Pcfg._fields if field not in arrays]
     if missing:
         raise ValueError(f"expected {missing[0]} in the grammar {path}, got none")
