@@ -52,12 +52,6 @@ def test_a_record_of_an_unknown_type_has_its_fields(kind):
     assert back._fields == ("weight",) and back.weight.tolist() == [0, 1, 2]
 
 
-def test_pickles_are_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        archive.read(tmp_path / "a.npz")
-
-
 _EPOCHS = 4
 
 

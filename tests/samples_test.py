@@ -463,7 +463,7 @@ def _patch_sizes(path, packed, size):
     ("packed", "size", "message"),
     [
         (None, 2**32 - 2, "packed at most 1000 times, got 4,294,967,294 packed in"),
-        (2**31, 2**32 - 2, "expected 2,147,483,648 bytes of 'x', got a file of"),
+        (2**31, 2**32 - 2, "expected 2,147,483,648 bytes of arrays, got a file of"),
         (None, 10_000, "expected 280 bytes for an array of shape (7, 5), got 9,872"),
         (None, 20, "truncated or damaged"),
     ],

@@ -4,14 +4,13 @@ import collections
 import pathlib
 import sys
 import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from lvm_jax.files import atomic, regular
+from lvm_jax.files import atomic, npy, regular
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -143,16 +142,46 @@ def read_fields(path: pathlib.Path, fields: Sequence[str]) -> list[np.ndarray]:
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads an archive of `write`.
 
+    Sizes that it claims are compared with the file before memory is taken, and nothing
+    is unpickled.
+
+    Args:
+      path: an .npz file.
+
+    Returns:
+      Its arrays by name.
+
     Raises:
       OSError: if the file cannot be read.
-      ValueError: if it is no regular file, is damaged, or holds anything but arrays.
+      ValueError: if it is no regular file, is damaged, or holds anything but arrays of
+        numbers or text.
     """
-    try:
-        with (
-            regular.open_file(path) as file,
-            zipfile.ZipFile(file),  # what is none might be a pickle
-            np.load(path, allow_pickle=False) as archive,
-        ):
-            return dict(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
-        raise ValueError(f"expected an archive of arrays, got {path}") from error
+    name = regular.shown(path)
+    with regular.open_file(path) as file, npy.open_archive(file, name) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            raise ValueError(f"{name}: expected arrays of different names, got others")
+        for member in members:
+            if not member.endswith(npy.SUFFIX):
+                raise ValueError(
+                    f"{name}: expected arrays alone, got {regular.shown(member)}"
+                )
+        npy.check_members(archive, archive.infolist(), name)
+        return {
+            member.removesuffix(npy.SUFFIX): _member(
+                archive, info, f"{name}, {regular.shown(member)}"
+            )
+            for member, info in members.items()
+        }
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> np.ndarray:
+    with npy.open_member(archive, info, name) as file:
+        _, dtype = npy.read_header(file, info.file_size, name)
+        if dtype.hasobject or not dtype.itemsize:
+            raise ValueError(
+                f"{name}: expected numbers or text, got "
+                f"{'Python objects' if dtype.hasobject else 'nothing'}"
+            )
+        array = npy.read(file, name)
+    return array.astype(dtype.newbyteorder("="), copy=False)

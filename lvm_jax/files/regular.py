@@ -16,7 +16,7 @@ _KINDS = {
 }
 
 
-def shown(path: pathlib.Path) -> str:
+def shown(path: pathlib.Path | str) -> str:
     """A path as errors name it: on one line."""
     text = str(path)
     return text if text.isprintable() else repr(text)

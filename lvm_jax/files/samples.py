@@ -6,7 +6,6 @@ are compared with the file before memory is taken for them.
 """
 
 import codecs
-import contextlib
 import csv
 import io
 import itertools
@@ -14,28 +13,17 @@ import math
 import os
 import pathlib
 import re
-import tokenize
-import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse
 
-from lvm_jax.files import regular
+from lvm_jax.files import npy, regular
 
 _LARGEST = float(np.finfo(np.float32).max)
 _MAX_BYTES = 8 * 2**30  # of samples, as they are returned
-
-# A compressed member of more bytes than this may be at most this many times larger
-# than what it is packed in. Deflate packs zeros 1030 times, and 0/1 samples 980
-# times (as int64; 790 as bool) where one cell in 10,000 is a one.
-_LARGE_MEMBER = 64 * 2**20
-_MAX_RATIO = 1000
-
-_MAX_AXES = 64  # of an array of NumPy
 
 _DELIMITERS = "\t;,"  # the first of them that is in the first line, else blanks
 _BLANK = " \t\n"
@@ -352,41 +340,6 @@ def _number(cell: str, place: str, name: str) -> float:
 # Arrays.
 
 
-# What zipfile raises of a damaged file; the operating system, of places outside it.
-_DAMAGED = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-# What NumPy raises of a damaged header, which it parses as a literal of Python.
-_DAMAGED_HEADER = (
-    *_DAMAGED,
-    LookupError,
-    MemoryError,
-    SyntaxError,
-    TypeError,
-    tokenize.TokenError,
-)
-
-
-@contextlib.contextmanager
-def _damage(
-    name: str, expected: str, errors: tuple[type[Exception], ...] = _DAMAGED
-) -> Iterator[None]:
-    """Says in one line that a file is damaged, and hides warnings of old headers."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except errors as error:
-        raise ValueError(
-            f"{name}: expected {expected}, got a truncated or damaged file"
-        ) from error
-
-
 def _read_npy(file: BinaryIO, name: str) -> np.ndarray:
     return _samples(_array(file, regular.num_bytes(file), name), name)
 
@@ -403,34 +356,11 @@ def _array(
     file: BinaryIO, num_bytes: int, name: str, is_text: bool = False
 ) -> np.ndarray:
     """An array of numbers, or of text, in as many bytes of .npy as are there."""
-    shape, dtype = _header(file, name)
+    shape, dtype = npy.read_header(file, num_bytes, name)
     if not (is_text and dtype.kind in "SU" and dtype.itemsize):
         _check_dtype(dtype, name)
-    claimed, found = math.prod(shape) * dtype.itemsize, num_bytes - file.tell()
-    if claimed != found:
-        raise ValueError(
-            f"{name}: expected {claimed:,} bytes for an array of shape {shape}, "
-            f"got {found:,}"
-        )
     _check_size(shape, dtype, name)
-    with _damage(name, "an array of NumPy"):
-        file.seek(0)
-        array = np.lib.format.read_array(file, allow_pickle=False)
-    if dtype.kind == "b" and (array.view(np.uint8) > 1).any():
-        raise ValueError(f"{name}: expected booleans, got {array.view(np.uint8).max()}")
-    return array
-
-
-def _header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    with _damage(name, "an array of NumPy", _DAMAGED_HEADER):
-        shape, _, dtype = read[np.lib.format.read_magic(file)](file)
-        if len(shape) > _MAX_AXES or not all(0 <= size < 2**62 for size in shape):
-            raise ValueError(f"expected sizes of an array, got {shape}")
-    return shape, dtype
+    return npy.read(file, name)
 
 
 def _check_size(shape: Sequence[int], dtype: np.dtype, name: str) -> None:
@@ -446,12 +376,11 @@ def _check_size(shape: Sequence[int], dtype: np.dtype, name: str) -> None:
 
 
 def _read_npz(file: BinaryIO, name: str) -> np.ndarray:
-    with _damage(name, "an archive of arrays"):
-        archive = zipfile.ZipFile(file)
+    archive = npy.open_archive(file, name)
     names = [
-        info.filename.removesuffix(".npy")
+        info.filename.removesuffix(npy.SUFFIX)
         for info in archive.infolist()
-        if info.filename.endswith(".npy")
+        if info.filename.endswith(npy.SUFFIX)
     ]
     chosen = next((key for key in _CHOSEN if key in names), None)
     if chosen is None and {"format", "shape", "data"} <= {*names}:
@@ -470,28 +399,10 @@ def _read_npz(file: BinaryIO, name: str) -> np.ndarray:
 def _member(
     archive: zipfile.ZipFile, key: str, name: str, is_text: bool = False
 ) -> np.ndarray:
-    info = archive.getinfo(f"{key}.npy")
-    packed, size = info.compress_size, info.file_size
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(
-            f"{name}: expected members stored or deflated, got another compression"
-        )
-    if packed > regular.num_bytes(archive.fp):
-        raise ValueError(
-            f"{name}: expected {packed:,} bytes of {_shown(key)}, "
-            f"got a file of {regular.num_bytes(archive.fp):,}"
-        )
-    if size > _MAX_BYTES + 2**20 or (
-        size > _LARGE_MEMBER and size > _MAX_RATIO * packed
-    ):
-        raise ValueError(
-            f"{name}: expected at most {_MAX_BYTES:,} bytes, packed at most "
-            f"{_MAX_RATIO} times, got {size:,} packed in {packed:,}"
-        )
-    with _damage(name, "an archive of arrays"):
-        file = archive.open(info)
-    with file:
-        return _array(file, size, name, is_text)
+    info = archive.getinfo(f"{key}{npy.SUFFIX}")
+    npy.check_members(archive, [info], name)
+    with npy.open_member(archive, info, name) as file:
+        return _array(file, info.file_size, name, is_text)
 
 
 def _dense(archive: zipfile.ZipFile, names: list[str], name: str) -> np.ndarray:
