@@ -1,5 +1,6 @@
 """Results as arrays, rows and files; archives come back as they were written."""
 
+import json
 import math
 from typing import NamedTuple
 
@@ -186,9 +187,109 @@ def test_results_come_back_as_they_were_saved(tmp_path, trained):
     assert len(kept) == 12 and kept[0]["rate"] == 0.1
 
 
-def test_results_that_are_not_there_or_damaged_are_named(tmp_path, trained):
+def test_results_that_are_not_there_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="training has not ended"):
         results.load(tmp_path)
-    archive.write(tmp_path / "results.npz", {"about": np.zeros(3, np.uint8)})
-    with pytest.raises(ValueError, match="expected saved results in"):
-        results.load(tmp_path)
+
+
+def _refusal(path) -> str:
+    """What results are refused for."""
+    with pytest.raises(ValueError) as error:
+        results.load(path)
+    start = f"expected saved results in {path / 'results.npz'}, got "
+    assert str(error.value).startswith(start) and str(error.value).isprintable()
+    return str(error.value).removeprefix(start)
+
+
+def _changed(tree, places, value):
+    """The tree with another value in a place; without the place, if it is _ABSENT."""
+    if not places:
+        return value
+    first, *rest = places
+    if value is _ABSENT and not rest:
+        return {name: part for name, part in tree.items() if name != first}
+    return {**tree, first: _changed(tree[first], rest, value)}
+
+
+_ABSENT = object()
+_DEEP = json.loads('{"tuple":[' * 400 + "null" + "]}" * 400)
+_OTHERS = [_ABSENT, None, True, -1, 1.5, 10**400, "x", [], {}, [[]], ["a"], _DEEP]
+_OF_RECORDS = [{"record": 5, "fields": {}}, {"record": "a:b", "fields": {"1": "array"}}]
+
+
+@pytest.mark.parametrize(
+    ("place", "values"),
+    [
+        ((), _OTHERS[1:]),
+        (("name",), [_ABSENT, None, 5]),
+        (("num_truths",), [_ABSENT, True, -1, 1.5, "x", []]),
+        (("history",), [*_OTHERS[:5], "x", {}, [["train_elbo"]], ["train_elbo"]]),
+        (("hyperparams",), [*_OTHERS, *_OF_RECORDS, "array"]),
+        (("kept",), [*_OTHERS, *_OF_RECORDS, {"dict": [1]}, {"tuple": 5}]),
+        (("kept", "dict", "8"), [*_OTHERS, *_OF_RECORDS]),
+        (("kept", "dict", "8", "fields"), [*_OTHERS, {"params": "array"}]),
+        (("kept", "dict", "8", "fields", "epoch"), [*_OTHERS, {"dict": {}}]),
+        (("plan",), _OTHERS),
+        (("plan", "levels"), [*_OTHERS, [8], [8, 9.0], [8, [9, [9]]], [9, 8, 7]]),
+        (("plan", "seeds"), [*_OTHERS, [0, 1], [3, 4, 5.0]]),
+        (("plan", "settings"), [*_OTHERS, {"a": {"9": 1, "8": 2}}]),
+        (("plan", "settings", "a", "9"), [*_OTHERS, {"rate": "x"}, {"rate": 10**400}]),
+        (("plan", "batch_size"), [-1, 1.5, "x", []]),
+        (("plan", "records_per_epoch"), [*_OTHERS, 3, 10**9]),
+        (("plan", "precision"), [None, -1, "x", [], {}]),
+    ],
+)
+def test_what_is_said_of_results_is_not_believed(tmp_path, trained, place, values):
+    results.save(trained, tmp_path)
+    arrays = archive.read(tmp_path / "results.npz")
+    about = json.loads(arrays["about"].tobytes())
+    for value in values:
+        text = json.dumps(_changed(about, place, value)).encode()
+        arrays["about"] = np.frombuffer(text, np.uint8)
+        archive.write(tmp_path / "results.npz", arrays)
+        _refusal(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"[", b"[" * 100_000, b"\xff\xfe", b"9" * 5000])
+def test_what_is_no_json_is_refused(tmp_path, trained, text):
+    results.save(trained, tmp_path)
+    arrays = archive.read(tmp_path / "results.npz")
+    arrays["about"] = np.frombuffer(text, np.uint8)
+    archive.write(tmp_path / "results.npz", arrays)
+    _refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "about",
+        "epochs",
+        "history/train_elbo",
+        "history/diverged",
+        "kept/8/params/weight",
+        "kept/8/live",
+        "kept/8/objective",
+        "kept/8/epoch",
+        "kept/8/diverged",
+    ],
+)
+def test_arrays_of_results_are_what_is_said_of_them(tmp_path, trained, name):
+    results.save(trained, tmp_path)
+    arrays = archive.read(tmp_path / "results.npz")
+    whole = arrays[name]
+    others = [None, np.zeros(0), np.float64(1), np.array(10**12), whole[:-1]]
+    others += [np.full(whole.shape, "x"), np.zeros((2, 2))]
+    if name in ("kept/8/epoch", "epochs"):
+        others += [whole - 1, whole + 9]
+    for other in others:
+        kept = {key: value for key, value in arrays.items() if key != name}
+        archive.write(
+            tmp_path / "results.npz", kept if other is None else {**kept, name: other}
+        )
+        _refusal(tmp_path)
+
+
+def test_another_archive_is_refused(tmp_path):
+    for arrays in ({}, {"prior": np.zeros(3)}):
+        archive.write(tmp_path / "results.npz", arrays)
+        assert _refusal(tmp_path) == "KeyError('about')"

@@ -72,36 +72,45 @@ def rebuild(description: Any, leaves: dict[str, Any], path: str = "") -> Any:
       A tree with those leaves.
 
     Raises:
-      ValueError: if a leaf is missing.
+      ValueError: if a leaf is missing, or nothing is described.
     """
 
     def parts(named):
         prefix = f"{path}/" if path else ""
         return [rebuild(part, leaves, f"{prefix}{name}") for name, part in named]
 
-    if description is None:
-        return None
-    if description == "array":
-        if path not in leaves:
+    match description:
+        case None:
+            return None
+        case "array" if path in leaves:
+            return leaves[path]
+        case "array":
             raise ValueError(f"expected an array {path}, got none")
-        return leaves[path]
-    if "tuple" in description:
-        return tuple(parts(enumerate(description["tuple"])))
-    if "dict" in description:
-        named = description["dict"].items()
-        return dict(zip(description["dict"], parts(named), strict=True))
-    return record_type(description)(*parts(description["fields"].items()))
+        case {"tuple": list(items)}:
+            return tuple(parts(enumerate(items)))
+        case {"dict": dict(items)}:
+            return dict(zip(items, parts(items.items()), strict=True))
+        case _:
+            record = record_type(description)
+            return record(*parts(description["fields"].items()))
 
 
 def record_type(description: Any) -> type:
-    """The NamedTuple that `structure` describes, or one with the same fields."""
-    fields = tuple(description["fields"])
-    module, _, name = description["record"].partition(":")
-    found = getattr(sys.modules.get(module), name, None)
+    """The NamedTuple that `structure` describes, or one with the same fields.
+
+    Raises:
+      ValueError: if it describes none.
+    """
+    match description:
+        case {"record": str(kind), "fields": dict(fields)}:
+            module, _, name = kind.partition(":")
+        case _:
+            raise ValueError(f"expected a tree of arrays, got {description!r:.40}")
+    found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
     is_same = (
         isinstance(found, type)
         and issubclass(found, tuple)
-        and getattr(found, "_fields", None) == fields
+        and getattr(found, "_fields", None) == tuple(fields)
     )
     return found if is_same else collections.namedtuple("Record", fields)
 

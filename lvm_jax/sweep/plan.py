@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 import numbers
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -87,19 +88,20 @@ class Plan:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"expected {name} without repeats, got {values}")
         for level in self.levels:
-            if not all(1 <= number < _KEY_LIMIT for number in jax.tree.leaves(level)):
+            parts = jax.tree.leaves(level)
+            if not parts or not all(_is_whole(part, 1, _KEY_LIMIT) for part in parts):
                 raise ValueError(
                     f"expected levels of at least 1 and below {_KEY_LIMIT}, got {level}"
                 )
         for seed in self.seeds:
-            if not 0 <= seed < _KEY_LIMIT:
+            if not _is_whole(seed, 0, _KEY_LIMIT):
                 raise ValueError(
                     f"expected seeds from 0 to {_KEY_LIMIT - 1}, got {seed}"
                 )
         for name, value in self.schedule._asdict().items():
-            if value < 1:
+            if not _is_whole(value, 1):
                 raise ValueError(f"expected {name} of at least 1, got {value}")
-        if self.block is not None and self.block < 1:
+        if self.block is not None and not _is_whole(self.block, 1):
             raise ValueError(f"expected blocks of at least 1 run, got {self.block}")
         if self.precision not in numerics.PRECISIONS:
             raise ValueError(
@@ -154,8 +156,12 @@ class Plan:
         return self.hyperparams(self.levels[0], next(iter(self.settings)))._fields
 
 
+def _is_whole(value: Any, least: int, limit: float = math.inf) -> bool:
+    return isinstance(value, numbers.Integral) and least <= value < limit
+
+
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and abs(value) <= sys.float_info.max
 
 
 class RunName(NamedTuple):

@@ -93,7 +93,7 @@ def plan_from_json(values: dict[str, Any], hyperparams: Callable[..., Any]) -> P
       hyperparams: the record of hyperparameters, from its fields.
 
     Raises:
-      KeyError, TypeError, ValueError: if they are not of a plan.
+      AttributeError, LookupError, TypeError, ValueError: if they are not of a plan.
     """
     levels = as_levels(values["levels"])
     settings = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lvm_jax.files import archive, table
+from lvm_jax.files import archive, regular, table
 from lvm_jax.files.table import Row
 from lvm_jax.sweep.plan import Group, Plan, RunName
 from lvm_jax.sweep.run import Record, Run
@@ -21,6 +21,15 @@ from lvm_jax.types import Level, level_name
 
 _ABOUT = "about"  # what is no array, as JSON
 _DIVERGED = "diverged"
+# What comes of arrays and of JSON that are not of `save`.
+_MALFORMED = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class Part(NamedTuple):
@@ -310,16 +319,69 @@ def load(path: pathlib.Path | str) -> Results:
         )
     arrays = archive.read(path)
     try:
-        about = json.loads(bytes(arrays[_ABOUT]))
-        plan = plan_from_json(about["plan"], archive.record_type(about["hyperparams"]))
-        kept = archive.rebuild(about["kept"], arrays, "kept")
-        return Results(
-            name=about["name"],
-            plan=plan,
-            epochs=arrays["epochs"],
-            history={name: arrays[f"history/{name}"] for name in about["history"]},
-            kept={level: kept[level_name(level)] for level in plan.levels},
-            num_truths=about["num_truths"],
+        return _parse(arrays)
+    except _MALFORMED as error:
+        raise ValueError(
+            f"expected saved results in {regular.shown(path)}, got {error!r:.300}"
+        ) from error
+
+
+def _parse(arrays: dict[str, np.ndarray]) -> Results:
+    """The results that `save` wrote as arrays; one of _MALFORMED of anything else."""
+    about = json.loads(arrays[_ABOUT].tobytes())
+    plan = plan_from_json(about["plan"], archive.record_type(about["hyperparams"]))
+    kept = archive.rebuild(about["kept"], arrays, "kept")
+    results = Results(
+        name=about["name"],
+        plan=plan,
+        epochs=arrays["epochs"],
+        history={name: arrays[f"history/{name}"] for name in about["history"]},
+        kept={level: kept[level_name(level)] for level in plan.levels},
+        num_truths=about["num_truths"],
+    )
+    _check(results)
+    return results
+
+
+def _check(results: Results) -> None:
+    """Checks types and shapes of every field but the plan, which checks itself.
+
+    Raises:
+      ValueError: if one is not as `assemble` makes it.
+    """
+    name, num_truths = results.name, results.num_truths
+    is_count = type(num_truths) is int and num_truths >= 0
+    if not isinstance(name, str) or not (is_count or num_truths is None):
+        raise ValueError(
+            f"expected a name and a count, got {name!r} and {num_truths!r}"
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"expected saved results in {path}, got {error!r}") from error
+    runs = len(results.plan.settings), len(results.plan.seeds)
+    rate, num_records = results.plan.records_per_epoch, results.epochs.size
+    expected = _epochs(num_records // rate, rate)
+    _check_array("epochs", results.epochs, expected.shape)
+    if not num_records or (results.epochs != expected).any():
+        raise ValueError(f"expected the epochs of records, got {results.epochs}")
+    shape = (len(results.plan.levels), *runs, num_records)
+    for name, values in results.history.items():
+        _check_array(name, values, shape)
+    _check_array(_DIVERGED, results.history[_DIVERGED], shape, "b")
+    for level, kept in results.kept.items():
+        if not isinstance(kept, Kept):
+            raise ValueError(f"expected the models of level {level}, got {kept!r}")
+        for leaf in jax.tree.leaves((kept.params, kept.live)):
+            _check_array("parameters", leaf, (*runs, *leaf.shape[2:]), "biufcV")
+        _check_array("objective", kept.objective, runs)
+        _check_array("epoch", kept.epoch, runs, "iu")
+        _check_array(_DIVERGED, kept.diverged, runs, "b")
+        if kept.epoch.min() < 0 or kept.epoch.max() > num_records // rate:
+            raise ValueError(f"expected epochs of the history, got {kept.epoch}")
+
+
+def _check_array(
+    name: str, values: np.ndarray, shape: tuple[int, ...], kinds: str = "biuf"
+) -> None:
+    if values.shape != shape or values.dtype.kind not in kinds:
+        raise ValueError(
+            f"expected an array {name} of shape {shape}, got {values.dtype} of shape "
+            f"{values.shape}"
+        )
