@@ -137,6 +137,7 @@ def test_reader_reads_what_is_written(tmp_path):
         ("priors.txt", "2\n0.25\nnan\n", "finite numbers in line 3"),
         ("priors.txt", "2\n0.25\nabc\n", "numbers in line 3, got 'abc'"),
         ("priors.txt", "", "got an empty file"),
+        ("priors.txt", "0\n", "probabilities, at least one, got none"),
         ("noise.txt", b"\x80\x04\x95", "a text file, got binary data"),
         ("weights.txt", "1 1 1\n1 1\n", "3 numbers in each row, got 2 in row 2"),
         ("weights.txt", "1 1 1\n", "2 rows, as priors.txt has, got 1"),
@@ -163,8 +164,34 @@ def test_reader_names_malformed_samples(tmp_path, content, message):
         noisy_or.read_dataset(tmp_path, "TINY")
 
 
+def test_hidden_files_and_backups_are_no_samples(tmp_path):
+    _write_dataset(tmp_path)
+    plain = noisy_or.read_dataset(tmp_path, "TINY")
+    strays = [".DS_Store", "._raw_samples_n2_s0", "#raw_samples_n2_s0#", "a~"]
+    names = [
+        f"{folder}/{name}"
+        for folder in ("samples", "true_params")
+        for name in (*strays, ".x.txt")
+    ]
+    _write_dataset(tmp_path, **dict.fromkeys(names, b"\0\0\0\1Bud1"))
+    (tmp_path / "noisyor/datasets/TINY/samples/.ipynb_checkpoints").mkdir()
+    dataset = noisy_or.read_dataset(tmp_path, "TINY")
+    np.testing.assert_array_equal(dataset.samples, plain.samples)
+    assert dataset.recipe == plain.recipe
+
+
+def test_another_file_among_samples_is_named(tmp_path):
+    _write_dataset(tmp_path, **{"samples/Thumbs.db": b"\xd0\xcf\x11\xe0"})
+    with pytest.raises(
+        ValueError, match=r"Thumbs\.db: expected a text file, got"
+    ):
+        noisy_or.read_dataset(tmp_path, "TINY")
+
+
 def test_reader_names_data_sets_that_are_there(tmp_path):
     _write_dataset(tmp_path)
+    (tmp_path / "noisyor/datasets/.git").mkdir()
+    (tmp_path / "noisyor/datasets/README.md").touch()
     with pytest.raises(ValueError, match="got only TINY"):
         noisy_or.read_dataset(tmp_path, "HUGE")
     with pytest.raises(ValueError, match="got no folder"):
@@ -177,6 +204,13 @@ def test_reader_names_data_sets_that_are_there(tmp_path):
         ("2\n", "numbers of latent and of observed variables in line 1"),
         ("2 3\n0.1 0.2\n1 1 1\n", "4 lines after the first, got 2"),
         ("1 2\n0.1\n1 1 1\n1 1\n", "2 numbers in each row, got 3 in row 1"),
+        ("1 2\n-0.1\n1 1\n1 1\n", "probabilities from 0 to 1, got values from -0.1"),
+        ("1e300 2\n0.1\n1 1\n1 1\n", "lines after the first, got 3"),
+        ("0 2\n\n1 1\n", "numbers of latent and of observed variables in line 1"),
+        ("nan 2\n", "finite numbers in line 1"),
+        ("1 2\n0.1\x001\n1 1\n1 1\n", "a text file, got binary data"),
+        ("1 1j\n", "numbers in line 1, got '1 1j'"),
+        ("9" * 10_000 + "x", "numbers in line 1, got '9999"),
     ],
 )
 def test_model_reader_names_what_is_malformed(tmp_path, content, message):
@@ -193,6 +227,81 @@ _READERS = [
     pcfg.read_grammar,
     functools.partial(pcfg.read_corpus, vocabulary=9),
 ]
+
+
+_PRIOR, _FAILURE, _NOISE = np.full(2, 0.5), np.full((2, 3), 0.5), np.full(3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise": None}, "expected arrays prior, failure, noise, got failure, prior"),
+        ({"prior": np.full(3, 0.5)}, "arrays [K], [K, D] and [D], got shapes (3,), ("),
+        ({"noise": np.full((1, 3), 0.5)}, "arrays [K], [K, D] and [D], got shapes"),
+        ({"prior": np.float64(0.5)}, "arrays [K], [K, D] and [D], got shapes ()"),
+        ({"prior": np.zeros(0), "failure": np.zeros((0, 3))}, "at least one, got none"),
+        ({"failure": np.zeros((2, 0)), "noise": np.zeros(0)}, "at least one, got none"),
+        ({"prior": np.array([0.5, 1.5])}, "probabilities from 0 to 1, got values"),
+        ({"prior": np.array([0.5, -1e-30])}, "probabilities from 0 to 1, got values"),
+        ({"prior": np.array([0.5, np.nan])}, "finite numbers in prior"),
+        ({"prior": np.array([0.5, np.inf])}, "finite numbers in prior"),
+        ({"prior": np.array([0.5, 0.5j])}, "finite numbers in prior"),
+        ({"prior": np.array(["0.5", "0.5"])}, "finite numbers in prior"),
+        ({"prior": np.array([0.5, None])}, "numbers or text, got Python objects"),
+    ],
+)
+def test_a_truth_that_is_none_is_refused(tmp_path, changes, message):
+    path = tmp_path / "truth.NPZ"
+    arrays = {"prior": _PRIOR, "failure": _FAILURE, "noise": _NOISE, **changes}
+    with open(path, "wb") as file:
+        np.savez(file, **{k: value for k, value in arrays.items() if value is not None})
+    with pytest.raises(ValueError) as error:
+        noisy_or.read_truth(path)
+    assert str(error.value).startswith(str(path)) and message in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, ">f8", np.longdouble, int])
+def test_a_truth_is_read_in_any_type_of_numbers(tmp_path, dtype):
+    arrays = [np.round(array).astype(dtype) for array in (_PRIOR, _FAILURE, _NOISE)]
+    np.savez(tmp_path / "t.npz", prior=arrays[0], failure=arrays[1], noise=arrays[2])
+    assert noisy_or.read_truth(tmp_path / "t.npz").failure.shape == (2, 3)
+
+
+_GRAMMAR = {
+    "log_root": np.log(np.full(1, 1.0)),
+    "log_rules": np.log(np.full((1, 3, 3), 1 / 9)),
+    "log_emissions": np.log(np.full((2, 4), 1 / 4)),
+    "words": np.array(["a", "b", "c", "d"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"log_root": None}, "expected log_root in the grammar"),
+        ({"log_root": np.zeros(0)}, "arrays [N], [N, S, S] and [T, V] in the grammar"),
+        ({"log_root": np.zeros((1, 1))}, "arrays [N], [N, S, S] and [T, V] in the"),
+        ({"log_root": np.zeros(1, complex)}, "numbers as log_root in the grammar"),
+        ({"log_root": np.array(["0"])}, "numbers as log_root in the grammar"),
+        ({"log_root": np.array([np.nan])}, "got nan in row 0 of log_root"),
+        ({"log_root": np.array([1e300])}, "got inf in row 0 of log_root"),
+        ({"log_rules": np.zeros((1, 2, 2))}, "log_rules of shape (1, 3, 3)"),
+        ({"log_emissions": np.zeros((2, 4))}, "sum to 1 in the grammar"),
+        ({"words": np.array(["a"])}, "4 words in the grammar"),
+        ({"words": np.arange(4)}, "4 words in the grammar"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_grammar_that_is_none_is_refused(tmp_path, changes, message):
+    path = tmp_path / "grammar.npz"
+    np.savez(path, **_GRAMMAR)
+    assert pcfg.read_grammar(path)[1] == ("a", "b", "c", "d")
+    arrays = _GRAMMAR | changes
+    np.savez(path, **{k: value for k, value in arrays.items() if value is not None})
+    with pytest.raises(ValueError) as error:
+        pcfg.read_grammar(path)
+    assert message in str(error.value) and str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

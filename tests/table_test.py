@@ -1,6 +1,7 @@
 """Tables of text come back as they were written, and what is malformed is named."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ def test_lines_have_numbers_of_their_own(tmp_path):
         (b"", "expected numbers, got an empty file"),
         (b" \n\n", "expected numbers, got an empty file"),
         (b"\x80\x04\x95", "expected a text file, got binary data"),
+        (b"1 2\0\n", "expected a text file, got binary data"),
+        ("1 2\n".encode("utf-16"), "expected a text file, got binary data"),
         (b"1 2\n\n3 abc \n", "expected numbers in line 3, got '3 abc'"),
         (b"1 nan\n", "expected finite numbers in line 1, got NaN"),
         (b"1 inf\n", "expected finite numbers in line 1, got NaN"),
@@ -63,6 +66,20 @@ def test_lines_name_what_is_malformed(tmp_path, content, message):
     with pytest.raises(ValueError) as error:
         table.lines(path)
     assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_byte_order_mark_is_no_number(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("1 2\n", encoding="utf-8-sig")
+    np.testing.assert_array_equal(table.lines(path), [[1, 2]])
+
+
+def test_text_beyond_the_limit_is_refused_unread(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("1 2\n")
+    os.truncate(path, 2**31 + 1)
+    with pytest.raises(ValueError, match="text of at most 2,147,483,648 bytes"):
+        table.lines(path)
 
 
 def test_lines_of_no_file_are_an_os_error(tmp_path):

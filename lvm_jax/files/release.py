@@ -19,12 +19,25 @@ def dataset_folder(datasets: pathlib.Path, name: str) -> pathlib.Path:
     """
     folder = datasets / name
     if not folder.is_dir():
-        found = sorted(f.name for f in datasets.iterdir()) if datasets.is_dir() else []
+        found = [path.name for path in _visible(datasets) if path.is_dir()]
         raise ValueError(
-            f"expected a data set in {folder}, got "
+            f"expected a data set in {regular.shown(folder)}, got "
             + (f"only {', '.join(found)}" if found else f"no folder {datasets}")
         )
     return folder
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a folder by name, without hidden ones and backups of editors."""
+    return [path for path in _visible(folder) if path.is_file()]
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if not path.name.startswith((".", "#")) and not path.name.endswith("~")
+    )
 
 
 def digest(paths: Iterable[pathlib.Path]) -> str:

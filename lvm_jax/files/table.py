@@ -1,5 +1,6 @@
 """Tables as text: rows as CSV, written and read, and numbers separated by blanks."""
 
+import codecs
 import csv
 import io
 import pathlib
@@ -103,10 +104,10 @@ def lines(path: pathlib.Path) -> list[np.ndarray]:
     """
     with regular.open_file(path) as file:
         content = regular.read_text(file, regular.shown(path))
-    try:
-        text = content.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a text file, got binary data") from error
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if not content.isascii() or b"\0" in content:
+        raise ValueError(f"{path}: expected a text file, got binary data")
+    text = content.decode("ascii")
     found = [
         _numbers(line, path, number)
         for number, line in enumerate(text.splitlines(), 1)

@@ -13,10 +13,13 @@ from lvm_jax.noisy_or.model import NoisyOr, from_probabilities
 from lvm_jax.types import Dataset
 
 _DATASETS = pathlib.PurePath("noisyor", "datasets")
+_TEXTS = ("noise.txt", "priors.txt", "weights.txt")
 _PROBABILITIES = ("prior", "failure", "noise")
 
 
 def _probabilities(values: np.ndarray, path: pathlib.Path) -> np.ndarray:
+    if not values.size:
+        raise ValueError(f"{path}: expected probabilities, at least one, got none")
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
             f"{path}: expected probabilities from 0 to 1, "
@@ -127,7 +130,7 @@ def read_dataset(root: pathlib.Path, name: str) -> Dataset:
 
     Returns:
       Dataset with samples [N, D] bool and a NoisyOr as truth. Where several sample
-      files are published, the first by name.
+      files are published, the first by name; hidden ones and editors' backups are none.
 
     Raises:
       OSError: if a file or folder cannot be read.
@@ -135,7 +138,7 @@ def read_dataset(root: pathlib.Path, name: str) -> Dataset:
     """
     folder = release.dataset_folder(pathlib.Path(root) / _DATASETS, name)
     truth = read_params(folder / "true_params")
-    files = sorted(f for f in (folder / "samples").glob("*") if f.is_file())
+    files = release.files(folder / "samples")
     if not files:
         raise ValueError(f"{folder / 'samples'}: expected a file of samples, got none")
     samples = read_binary_samples(files[0])
@@ -145,7 +148,7 @@ def read_dataset(root: pathlib.Path, name: str) -> Dataset:
             f"{files[0]}: expected {num_observed} variables, as noise.txt has, "
             f"got {samples.shape[1]}"
         )
-    texts = sorted((folder / "true_params").glob("*.txt"))
+    texts = [folder / "true_params" / text for text in _TEXTS]
     recipe = {"release": name, "sha256": release.digest([*texts, files[0]])}
     return Dataset(name, samples, truth, recipe)
 
@@ -167,16 +170,17 @@ def read_truth(path: pathlib.Path | str) -> NoisyOr:
     path = pathlib.Path(path)
     if path.is_dir():
         return read_params(path)
-    if path.suffix == ".dat":
+    if path.suffix.lower() == ".dat":
         return read_model(path)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise ValueError(
             f"expected a true network as .npz, .dat or a folder, got {path}"
         )
     values = archive.read_fields(path, _PROBABILITIES)
-    if [value.ndim for value in values] != [1, 2, 1]:
+    prior, failure, noise = (_probabilities(value, path) for value in values)
+    if prior.ndim != 1 or noise.ndim != 1 or failure.shape != prior.shape + noise.shape:
         raise ValueError(
             f"{path}: expected arrays [K], [K, D] and [D], got shapes "
             f"{', '.join(str(value.shape) for value in values)}"
         )
-    return from_probabilities(*(_probabilities(value, path) for value in values))
+    return from_probabilities(prior, failure, noise)

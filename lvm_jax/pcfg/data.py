@@ -38,10 +38,7 @@ def read_grammar(path: pathlib.Path | str) -> tuple[Pcfg, tuple[str, ...]]:
       OSError: if the file cannot be read.
     """
     arrays = archive.read(pathlib.Path(path))
-    missing = [field for field in Pcfg._fields if field not in arrays]
-    if missing:
-        raise ValueError(f"expected {missing[0]} in the grammar {path}, got none")
-    grammar = Pcfg(*(np.asarray(arrays[field], np.float32) for field in Pcfg._fields))
+    grammar = Pcfg(*(_log_probs(arrays, field, path) for field in Pcfg._fields))
     shapes = tuple(leaf.shape for leaf in grammar)
     if list(map(len, shapes)) != [1, 3, 2] or 0 in sum(shapes, ()):
         raise ValueError(
@@ -56,21 +53,48 @@ def read_grammar(path: pathlib.Path | str) -> tuple[Pcfg, tuple[str, ...]]:
             f"got {shapes[1]}"
         )
     for field, leaf in grammar._asdict().items():
-        rows = np.exp(leaf.astype(np.float64))
-        sums = rows.reshape(1 if leaf.ndim == 1 else len(leaf), -1).sum(1)
-        worst = int(np.argmax(np.nan_to_num(np.abs(sums - 1), nan=np.inf)))
-        if not abs(sums[worst] - 1) <= _SUM_TOLERANCE:
-            raise ValueError(
-                f"expected probabilities that sum to 1 in the grammar {path}, got "
-                f"{sums[worst]:.6g} in row {worst} of {field}"
-            )
-    num_words = shapes[2][1]
-    words = arrays.get("words", np.array([f"w{index}" for index in range(num_words)]))
-    if words.shape != (num_words,):
+        _check_sums(leaf, field, path)
+    return grammar, _words(arrays.get("words"), shapes[2][1], path)
+
+
+def _log_probs(
+    arrays: Mapping[str, np.ndarray], field: str, path: pathlib.Path | str
+) -> np.ndarray:
+    if field not in arrays:
+        raise ValueError(f"expected {field} in the grammar {path}, got none")
+    values = arrays[field]
+    if values.dtype.kind not in "iuf":
         raise ValueError(
-            f"expected {num_words} words in the grammar {path}, got {words.size}"
+            f"expected numbers as {field} in the grammar {path}, got {values.dtype}"
         )
-    return grammar, tuple(words.tolist())
+    with np.errstate(over="ignore"):  # refused, as they do not sum to one
+        return values.astype(np.float32)
+
+
+def _check_sums(leaf: np.ndarray, field: str, path: pathlib.Path | str) -> None:
+    """Checks that the probabilities of each symbol sum to one."""
+    rows = leaf.reshape(1 if leaf.ndim == 1 else len(leaf), -1)
+    with np.errstate(over="ignore"):
+        sums = np.exp(rows.astype(np.float64)).sum(1)
+    worst = int(np.argmax(np.nan_to_num(np.abs(sums - 1), nan=np.inf)))
+    if not abs(sums[worst] - 1) <= _SUM_TOLERANCE:
+        raise ValueError(
+            f"expected probabilities that sum to 1 in the grammar {path}, got "
+            f"{sums[worst]:.6g} in row {worst} of {field}"
+        )
+
+
+def _words(
+    words: np.ndarray | None, number: int, path: pathlib.Path | str
+) -> tuple[str, ...]:
+    if words is None:
+        return tuple(f"w{index}" for index in range(number))
+    if words.shape != (number,) or words.dtype.kind != "U":
+        raise ValueError(
+            f"expected {number} words in the grammar {path}, got {words.dtype} of "
+            f"shape {words.shape}"
+        )
+    return tuple(words.tolist())
 
 
 @numerics.settings()

@@ -118,7 +118,7 @@ def read_truth(path: pathlib.Path | str) -> SparseCoding:
     path = pathlib.Path(path)
     if path.name == "matrix.txt":
         return _truth(read_matrix(path).T, path)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         return _truth(read_samples(path), path)
     return _truth(*archive.read_fields(path, ["dictionary"]), path)
 
