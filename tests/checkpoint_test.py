@@ -14,7 +14,7 @@ import pytest
 
 import lvm_jax
 from lvm_jax import sparse_coding
-from lvm_jax.files import archive
+from lvm_jax.files import archive, regular
 from lvm_jax.training import WorkdirError, workdir
 
 _WAVE = "waves/0000"
@@ -143,15 +143,15 @@ def test_an_error_of_the_system_ends_the_run_and_condemns_nothing(
     run, trained, monkeypatch, number, name
 ):
     """A bad moment of a disk, or of a process with too many open files."""
-    before, read_bytes = _content(run), pathlib.Path.read_bytes
+    before, open_file = _content(run), regular.open_file
 
     def failing(path):
         if path.name.endswith(name) and _WAVE in str(path):
             raise OSError(number, os.strerror(number), str(path))
-        return read_bytes(path)
+        return open_file(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "read_bytes", failing)
+        patch.setattr(regular, "open_file", failing)
         with pytest.raises(OSError, match=os.strerror(number)):
             _train(run, 10)
     assert _content(run) == before

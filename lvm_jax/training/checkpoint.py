@@ -8,18 +8,18 @@ and decides whether the checkpoint is what was written.
 
 import concurrent.futures
 import contextlib
-import hashlib
 import json
 import pathlib
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from lvm_jax.files import archive, atomic
+from lvm_jax.files import archive, atomic, regular
+from lvm_jax.files.release import digest
 from lvm_jax.sweep.run import Record, Run
 from lvm_jax.training.workdir import WorkdirError
 
@@ -96,15 +96,15 @@ class Checkpoints:
     def _write(self, span: str, runs: Any, records: Any) -> None:
         archive.write(self._history / span, records)
         archive.write(self._path("npz"), runs)
-        self._records[span] = _digest(self._history / span)
+        self._records[span] = digest([self._history / span])
         about = {
             "epoch": self._epoch,
-            "runs": _digest(self._path("npz")),
+            "runs": digest([self._path("npz")]),
             "records": self._records,
         }
         text = json.dumps(about, indent=2) + "\n"
         atomic.replace(self._path("json"), lambda file: file.write(text.encode()))
-        self._remove(set(self._epochs()) - set(self._epochs()[-_MAX_TO_KEEP:]))
+        self._keep(self._epochs()[-_MAX_TO_KEEP:])
 
     def _path(self, suffix: str) -> pathlib.Path:
         return self._directory / f"{self._epoch:08d}.{suffix}"
@@ -114,11 +114,12 @@ class Checkpoints:
         names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
         return sorted(int(name[1]) for name in names if name and name[2] == "json")
 
-    def _remove(self, epochs: Iterable[int]) -> None:
-        for epoch in epochs:
-            for suffix in ("json", "npz"):
-                path = self._directory / f"{epoch:08d}.{suffix}"
-                path.unlink(missing_ok=True)
+    def _keep(self, epochs: Collection[int]) -> None:
+        """Removes the checkpoints of other epochs, and what is left of half of one."""
+        for path in sorted(self._directory.iterdir()):
+            name = _NAME.fullmatch(path.name)
+            if name and int(name[1]) not in epochs:
+                path.unlink()
 
     def wait(self) -> None:
         """Returns when the last checkpoint is whole.
@@ -174,7 +175,7 @@ class Checkpoints:
                 _as_runs(arrays, runs),
                 concatenate(list(map(_as_records, parts))),
             )
-            self._remove(damaged)
+            self._keep(set(self._epochs()) - set(damaged))
             return restored
         if damaged:
             raise WorkdirError(
@@ -186,8 +187,10 @@ class Checkpoints:
     def _check(self, epoch: int) -> dict[str, str]:
         """The digests of all records up to a checkpoint that is whole."""
         path = self._directory / f"{epoch:08d}.json"
+        with regular.open_file(path) as file:
+            text = file.read()
         try:
-            about = json.loads(path.read_bytes())
+            about = json.loads(text)
             own, records = about["epoch"], dict(about["records"])
             expected = {path.with_suffix(".npz"): about["runs"]}
         except (LookupError, RecursionError, TypeError, ValueError) as error:
@@ -199,20 +202,16 @@ class Checkpoints:
                 f"expected what is known up to epoch {epoch}, got epoch {own} with "
                 f"{len(records)} archives"
             )
-        expected |= {self._history / name: digest for name, digest in records.items()}
-        for file, digest in expected.items():
-            if not _fits(file, digest):
-                raise _DamageError(f"expected {file.name} of the saved digest")
+        expected |= {self._history / name: known for name, known in records.items()}
+        for part, known in expected.items():
+            if not _fits(part, known):
+                raise _DamageError(f"expected {part.name} of the saved digest")
         return records
 
 
-def _digest(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _fits(path: pathlib.Path, digest: str) -> bool:
+def _fits(path: pathlib.Path, expected: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        return _digest(path) == digest
+        return digest([path]) == expected
     return False
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lvm_jax.files import archive, atomic, figure
+from lvm_jax.files import archive, atomic, figure, regular
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training.identity import data_arrays, differences, digest, plan_as_json
 from lvm_jax.training.waves import Wave, as_wave
@@ -311,8 +311,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       ValueError: if the file holds anything else.
       OSError: if it cannot be read.
     """
+    with regular.open_file(path) as file:
+        text = file.read()
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path}, got {error}") from error
     if not isinstance(values, dict):
