@@ -27,8 +27,10 @@ def settings(precision: str = "float32") -> Iterator[None]:
     """JAX's settings that numbers depend on, whatever a user has made of them.
 
     Matrix products in full precision on every platform, random streams of Threefry as
-    JAX draws them when they may be partitioned, standard promotion of types; for this
-    thread, as a context or as a decorator, and then as they were before.
+    JAX draws them when they may be partitioned, standard promotion of types, compiled
+    functions that may return NaN (a run that diverges is marked, and its siblings go
+    on), copy to the host and draw from one key in two places; for this thread, as a
+    context or as a decorator, and then as they were before.
 
     Args:
       precision: "float32" or "float64", the type of numbers that have none.
@@ -44,10 +46,16 @@ def settings(precision: str = "float32") -> Iterator[None]:
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
         jax.softmax_custom_jvp(True),
+        jax.disable_jit(False),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.debug_key_reuse(False),
+        jax.transfer_guard("allow"),
     ):
         yield
 
 
+@settings()
 def key(seed: int) -> chex.PRNGKey:
     """The random key of a seed, the same whatever JAX's settings are.
 

@@ -176,6 +176,10 @@ def test_a_user_s_settings_of_jax_change_no_bit(make):
         jax.default_matmul_precision("bfloat16"),
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
+        jax.disable_jit(True),
+        jax.debug_infs(True),
+        jax.debug_key_reuse(True),
+        jax.transfer_guard("disallow"),
     ):
         task = make()
         found = _train(task, _plan_of(task), 3)
