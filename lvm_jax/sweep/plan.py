@@ -22,6 +22,7 @@ from lvm_jax.types import Hyperparams, Level, level_name
 
 CPU_BLOCK = 4  # runs at once on a core: 7% slower than all, and fewer idle cores
 _KEY_LIMIT = 1 << 31  # of what is folded into a random key
+_MAX_RUNS = 1 << 20  # whose names and rows alone take a gigabyte
 _SIGNIFICANT_BITS = 4  # of a width: no more than an eighth is padding
 
 
@@ -83,8 +84,10 @@ class Plan:
           ValueError: if a field is out of range.
         """
         for name in ("levels", "seeds"):
-            values = tuple(getattr(self, name))
+            values = tuple(itertools.islice(getattr(self, name), _MAX_RUNS + 1))
             object.__setattr__(self, name, values)
+            if len(values) > _MAX_RUNS:
+                raise ValueError(f"expected at most {_MAX_RUNS} {name}, got more")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"expected {name} without repeats, got {values}")
         for level in self.levels:
@@ -109,6 +112,9 @@ class Plan:
                 f"{self.precision}"
             )
         self._check_settings()
+        num_runs = len(self.levels) * len(self.settings) * len(self.seeds)
+        if num_runs > _MAX_RUNS:
+            raise ValueError(f"expected at most {_MAX_RUNS} runs, got {num_runs}")
 
     def _check_settings(self) -> None:
         if not isinstance(self.settings, Mapping) or not self.settings:
