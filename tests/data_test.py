@@ -182,9 +182,7 @@ def test_hidden_files_and_backups_are_no_samples(tmp_path):
 
 def test_another_file_among_samples_is_named(tmp_path):
     _write_dataset(tmp_path, **{"samples/Thumbs.db": b"\xd0\xcf\x11\xe0"})
-    with pytest.raises(
-        ValueError, match=r"Thumbs\.db: expected a text file, got"
-    ):
+    with pytest.raises(ValueError, match=r"Thumbs\.db: expected a text file, got"):
         noisy_or.read_dataset(tmp_path, "TINY")
 
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from sweep_process import run
 
 from lvm_jax.files import archive, table
 from lvm_jax.training import load
@@ -16,7 +17,7 @@ from lvm_jax.training import workdir as layout
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
-def _run(binary, *args, **environment):
+def _run_in(environment, binary, *args):
     return subprocess.run(
         [sys.executable, "-m", f"experiments.{binary}", *map(str, args)],
         cwd=_ROOT,
@@ -28,7 +29,7 @@ def _run(binary, *args, **environment):
 
 
 def _check_refused(binary, workdir, args, message):
-    done = _run(binary, "--workdir", workdir, *args)
+    done = run(binary, "--workdir", workdir, *args)
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert not workdir.exists()
@@ -38,7 +39,7 @@ def _check_refused(binary, workdir, args, message):
 def noisy_or(tmp_path_factory):
     """A run on two levels, of which one is too wide to enumerate."""
     workdir = tmp_path_factory.mktemp("noisy_or") / "run"
-    done = _run(
+    done = run(
         "noisy_or",
         *("--workdir", workdir, "--levels", "8,24", "--num_seeds", 2, "--seed", 3),
         *("--epochs", 3, "--epochs_per_call", 2, "--num_samples", 400),
@@ -114,7 +115,7 @@ def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
 
 def test_sparse_coding_writes_tables_and_figures(tmp_path):
     workdir = tmp_path / "run"
-    done = _run(
+    done = run(
         "sparse_coding",
         *("--workdir", workdir, "--levels", "24,30", "--num_seeds", 2, "--epochs", 3),
         *("--num_samples", 300, "--held_out", 60, "--gamma", 30, "--sparsity", 3),
@@ -163,7 +164,7 @@ def test_bad_sparse_coding_is_one_line_and_leaves_nothing(tmp_path, args, messag
 
 def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     workdir = tmp_path / "run"
-    done = _run(
+    done = run(
         "neural_pcfg",
         *("--workdir", workdir, "--levels", "3", "--num_seeds", 2, "--epochs", 2),
         *("--num_samples", 150, "--held_out", 30, "--num_test", 30, "--devices", 1),
@@ -257,7 +258,7 @@ def _own_samples(tmp_path):
 def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     samples, truth = _own_samples(tmp_path)
     workdir = tmp_path / "run"
-    done = _run("noisy_or", "--workdir", workdir, "--samples", samples, *_SMALL)
+    done = run("noisy_or", "--workdir", workdir, "--samples", samples, *_SMALL)
     assert done.returncode == 0, done.stderr
     assert "recovered" not in done.stdout.split("by level")[1].split("\n", 1)[1]
     results = load(workdir)
@@ -268,7 +269,7 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     assert figures == {"elbo", "elbo_by_epoch", "log_likelihood"}
     known = tmp_path / "known"
     flags = ("--samples", samples, "--truth", truth, "--theta_rate=0.04,0.1", *_SMALL)
-    done = _run("noisy_or", "--workdir", known, *flags)
+    done = run("noisy_or", "--workdir", known, *flags)
     assert done.returncode == 0, done.stderr
     assert "recovered of 2" in done.stdout and "(paired)" in done.stdout
     results = load(known)
@@ -278,7 +279,7 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
         results.history["held_out_elbo"][:, 0],
         load(workdir).history["held_out_elbo"][:, 0],
     )
-    refused = _run("noisy_or", "--workdir", known, *flags, "--data_seed=1")
+    refused = run("noisy_or", "--workdir", known, *flags, "--data_seed=1")
     assert refused.returncode == 2 and "data.sha256=" in refused.stderr
 
 
@@ -286,7 +287,7 @@ def test_own_samples_of_numbers_are_learned(tmp_path):
     path = tmp_path / "mine.npy"
     np.save(path, np.random.default_rng(0).random((40, 5)))
     workdir = tmp_path / "run"
-    done = _run("sparse_coding", "--workdir", workdir, "--samples", path, *_SMALL)
+    done = run("sparse_coding", "--workdir", workdir, "--samples", path, *_SMALL)
     assert done.returncode == 0, done.stderr
     assert load(workdir).kept[3].params.dictionary.shape == (1, 2, 3, 5)
 
@@ -326,7 +327,7 @@ def test_flags_of_own_samples_that_make_no_sense_are_refused(tmp_path, args, mes
 
 
 def test_the_study_s_settings_are_used_and_shown(tmp_path, release_dir):
-    done = _run(
+    done = run(
         "noisy_or",
         *("--workdir", tmp_path / "run", "--dataset=PLNT", "--data_dir", release_dir),
         *("--levels=8,17", "--num_seeds=1", "--dry_run"),
@@ -342,8 +343,13 @@ def test_the_environment_changes_no_bit_and_other_processors_go_on(tmp_path):
     """A sweep that is resumed under other settings of JAX, or of XLA."""
     flags = ["--levels=3", "--num_seeds=2", "--num_samples=300", "--epochs_per_call=2"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert _run("noisy_or", "--workdir", whole, "--epochs=4", *flags).returncode == 0
-    assert _run("noisy_or", "--workdir", cut, "--epochs=2", *flags).returncode == 0
+    assert (
+        _run_in({}, "noisy_or", "--workdir", whole, "--epochs=4", *flags).returncode
+        == 0
+    )
+    assert (
+        _run_in({}, "noisy_or", "--workdir", cut, "--epochs=2", *flags).returncode == 0
+    )
     others = {
         "JAX_THREEFRY_PARTITIONABLE": "0",
         "JAX_DEFAULT_PRNG_IMPL": "rbg",
@@ -351,12 +357,12 @@ def test_the_environment_changes_no_bit_and_other_processors_go_on(tmp_path):
         "JAX_NUMPY_RANK_PROMOTION": "raise",
         "JAX_RANDOM_SEED_OFFSET": "3",
     }
-    done = _run("noisy_or", "--workdir", cut, "--epochs=4", *flags, **others)
+    done = _run_in(others, "noisy_or", "--workdir", cut, "--epochs=4", *flags)
     assert done.returncode == 0, done.stderr
     for name in (layout.HISTORY, layout.KEPT, layout.RESULTS, layout.DATA):
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
     other = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
-    done = _run("noisy_or", "--workdir", cut, "--epochs=6", *flags, **other)
+    done = _run_in(other, "noisy_or", "--workdir", cut, "--epochs=6", *flags)
     assert done.returncode == 0, done.stderr
     assert (cut / layout.DATA).read_bytes() == (whole / layout.DATA).read_bytes()
     assert load(cut).history["held_out_elbo"].shape == (1, 1, 2, 6)

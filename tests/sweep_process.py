@@ -1,25 +1,29 @@
-"""Sweeps as processes, forked from one that has the imports done.
+"""Binaries as processes, forked from one that has the imports done.
 
-Each has the command line of the binary, and can be killed, denied space on disk or its
-privileges. One of the library does the same by a call of `lvm_jax.train`.
+A sweep among them can be killed, denied space on disk or its privileges, and may be one
+of the library, which does the same by a call of `lvm_jax.train`.
 """
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import pathlib
 import resource
 import signal
 import struct
+import subprocess
 import sys
+import tempfile
 import time
+
+import jax
 
 import lvm_jax
 from lvm_jax import sparse_coding
 from lvm_jax.sweep import devices
 from lvm_jax.training import never, workdir
 
-_MODULE = "experiments.sparse_coding"
 _FLAGS = [
     *("--levels=4,5", "--num_seeds=3", "--epochs=60", "--checkpoint_every=4"),
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
@@ -27,7 +31,7 @@ _FLAGS = [
 ]
 _TABLES = (workdir.HISTORY, workdir.KEPT, workdir.RESULTS, workdir.DATA)
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([_MODULE])
+_context.set_forkserver_preload(["experiments.cli"])
 
 
 def _drop_capabilities():
@@ -70,12 +74,44 @@ def _call(arguments):
         sys.exit(stop.status)
 
 
+def _run(binary, arguments):
+    """As `python -m` would."""
+    from experiments import cli
+
+    sys.argv = [binary, *arguments]
+    cli.run(importlib.import_module(f"experiments.{binary}").main)
+
+
+def _write_to(output, errors):
+    for number, path in ((1, output), (2, errors)):
+        with open(path, "a") as file:
+            os.dup2(file.fileno(), number)
+
+
+def _run_quickly(binary, arguments, output, errors):
+    _write_to(output, errors)
+    jax.config.update("jax_disable_most_optimizations", True)
+    _run(binary, arguments)
+
+
+def run(binary: str, *arguments) -> subprocess.CompletedProcess:
+    """A binary from its start to its end, compiled quickly."""
+    arguments = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(folder, name) for name in ("output", "errors")]
+        process = _context.Process(
+            target=_run_quickly, args=(binary, arguments, *map(str, files))
+        )
+        process.start()
+        process.join(120)
+        assert process.exitcode is not None, [file.read_text() for file in files]
+        texts = [file.read_text() for file in files]
+    return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
+
+
 def _main(arguments, output, limit, is_privileged, is_library):
-    """The binary in a process of its own, as `python -m` would run it."""
-    with open(output, "w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["sparse_coding", *arguments]
+    """A sweep in a process of its own."""
+    _write_to(output, output)
     if not is_privileged:
         _drop_capabilities()
     if limit:
@@ -83,10 +119,7 @@ def _main(arguments, output, limit, is_privileged, is_library):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if is_library:
         return _call(arguments)
-    from experiments import cli
-    from experiments.sparse_coding import main
-
-    cli.run(main)
+    _run("sparse_coding", arguments)
 
 
 class SweepProcess:
