@@ -6,6 +6,7 @@ A learner has one row here: how to make it, its data, and levels that share a gr
 import dataclasses
 import functools
 import itertools
+import re
 from typing import Any
 
 import jax
@@ -218,6 +219,24 @@ def test_step_is_the_same_without_jit(quick_case):
     np.testing.assert_allclose(info.objective, plain_info.objective, rtol=1e-5)
     for a, b in zip(_leaves(compiled.params), _leaves(plain.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_an_accelerator_adds_up_no_floats_in_an_order_of_chance(case):
+    """Scattered additions would come in any order and round differently every time."""
+    live = plan.live_mask(case.levels[0], case.levels[0])
+
+    def learn(key, train, held_out, batch):
+        state = case.learner.init(key, live, train)
+        state, _ = case.learner.step(key, state, live, batch)
+        return case.learner.evaluate(key, state, live, held_out)
+
+    arguments = (jax.random.key(0), case.task.train, case.task.held_out, case.batch)
+    lowered = jax.jit(learn).trace(*arguments).lower(lowering_platforms=("cuda",))
+    text = lowered.as_text()
+    scatters = re.findall(r'"stablehlo.scatter".*?stablehlo.return', text, re.DOTALL)
+    additions = re.compile(r"unique_indices = false.*stablehlo.add .*<f", re.DOTALL)
+    chance = list(filter(additions.search, scatters))
+    assert not chance, chance[0]
 
 
 def _check_equal(one, other):

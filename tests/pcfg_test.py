@@ -385,3 +385,23 @@ def test_sampling_refuses_lengths_that_do_not_occur():
         pcfg.sample(jax.random.key(0), short, 1, min_words=4, max_words=4)
     with pytest.raises(ValueError, match="got 5 to 4"):
         pcfg.sample(jax.random.key(0), short, 1, min_words=5, max_words=4)
+
+
+def test_words_are_counted_alike_on_an_accelerator(monkeypatch):
+    """Whose sum over the places of a word takes another way."""
+    sentences, grammar = _sentences(), _grammar()
+    weights = np.random.default_rng(0).normal(size=(*sentences.shape, _T))
+
+    def count():
+        def weighted(grammar):
+            return (pcfg.word_log_probs(grammar, sentences) * weights).sum()
+
+        return jax.grad(weighted)(grammar).log_emissions
+
+    expected = np.zeros((_T, _V))
+    np.add.at(expected.T, np.maximum(sentences, 0), weights)
+    np.testing.assert_allclose(count(), expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent", lambda *args, default, **_: default(*args)
+    )
+    np.testing.assert_allclose(count(), expected, rtol=1e-4, atol=1e-5)

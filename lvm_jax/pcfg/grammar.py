@@ -143,9 +143,43 @@ def has_tree(sentences: chex.Array) -> chex.Array:
     return num_words(sentences) >= 2
 
 
+@jax.custom_vjp
+def _rows(table: chex.Array, index: chex.Array) -> chex.Array:
+    """Rows [..., T] of a table [V, T] by their indices [...].
+
+    The gradient of a row is a sum over the places that have it. A CPU adds these up in
+    order; an accelerator would add them in any order, differently from run to run, and
+    takes the product with a matrix of zeros and ones instead.
+    """
+    return table[index]
+
+
+def _rows_forward(table, index):
+    return table[index], (table, index)
+
+
+def _rows_backward(residual, cotangent):
+    table, index = residual
+
+    def in_order(index, cotangent):
+        return jax.linear_transpose(lambda table: table[index], table)(cotangent)[0]
+
+    def as_product(index, cotangent):
+        is_row = jax.nn.one_hot(index, table.shape[0], dtype=cotangent.dtype)
+        return jnp.einsum("...v,...t->vt", is_row, cotangent)
+
+    return (
+        jax.lax.platform_dependent(index, cotangent, cpu=in_order, default=as_product),
+        None,
+    )
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
+
+
 def word_log_probs(grammar: Pcfg, sentences: chex.Array) -> chex.Array:
     """[B, L, T] log P(word | preterminal) at each place of sentences [B, L]."""
-    return grammar.log_emissions.T[jnp.maximum(sentences, 0)]
+    return _rows(grammar.log_emissions.T, jnp.maximum(sentences, 0))
 
 
 def at_least_two_places(sentences: chex.Array) -> chex.Array:
