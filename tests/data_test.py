@@ -338,6 +338,7 @@ def _folder_of_fields(path):
         _folder_of_fields,
         sparse_coding.read_matrix,
         pcfg.read_grammar,
+        functools.partial(pcfg.read_corpus, vocabulary=9),
         archive.read,
         table.read_rows,
         lambda path: release.digest([path]),

@@ -232,18 +232,38 @@ def test_a_corpus_is_cut_to_its_most_frequent_words(tmp_path):
     assert (read.num_one_word, read.num_outside) == (1, 1)
 
 
+def test_lines_end_where_they_should_and_words_at_any_blank(tmp_path):
+    """A byte order mark belongs to no word, and no other character ends a line."""
+    blanks = "\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u3000\t "
+    text = f"\ufeffa b\r\na{blanks}b\ra b\na{'b'.join(blanks)}a"
+    read = corpus.read_corpus(_write(tmp_path / "text", text), vocabulary=5)
+    assert read.words == ("<unk>", "b", "a")
+    assert (read.sentences >= 0).sum(1).tolist() == [2, 2, 2, 2 + len(blanks) - 1]
+    assert read.sentences[:, 0].tolist() == [2] * 4
+
+
 @pytest.mark.parametrize(
     ("text", "encoding", "message"),
     [
         ("", "utf-8", "which is empty"),
+        ("\ufeff", "utf-8", "which is empty"),
         ("a b\n\nc d\n", "utf-8", "got none on line 2"),
-        ("a é\n", "latin-1", "a corpus in UTF-8, got byte 2"),
+        ("a b\rc é\n", "latin-1", "a corpus in UTF-8, got byte 0xe9 on line 2"),
+        ("a b\n", "utf-16", "a corpus in UTF-8, got UTF-16 in"),
+        ("a b\n", "utf-16-be", r"the control character '\\x00' on line 1"),
+        ("a b\na b\0\n", "utf-8", r"the control character '\\x00' on line 2"),
         ("a\nb\n", "utf-8", "a sentence of 2 to 20 words, got none"),
     ],
 )
 def test_a_bad_corpus_is_refused(tmp_path, text, encoding, message):
     with pytest.raises(ValueError, match=message):
         corpus.read_corpus(_write(tmp_path / "text", text, encoding), vocabulary=5)
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 20), (3, 2)])
+def test_lengths_that_make_no_sense_are_refused_before_a_corpus_is_read(least, most):
+    with pytest.raises(ValueError, match=f"at least 2 words.*got {least} to {most}"):
+        corpus.read_corpus("nowhere", vocabulary=5, min_words=least, max_words=most)
 
 
 @pytest.fixture(scope="module")

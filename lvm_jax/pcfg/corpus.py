@@ -1,13 +1,15 @@
 """Sentences of a corpus, and sentences put into buckets of similar length."""
 
+import codecs
 import collections
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from lvm_jax.files import regular
 from lvm_jax.pcfg import grammar as pcfg
 from lvm_jax.pcfg.grammar import PAD
 
@@ -32,28 +34,44 @@ class Corpus(NamedTuple):
     num_outside: int
 
 
-def _lines(path: pathlib.Path) -> list[list[str]]:
+def _text(file: BinaryIO, name: str) -> str:
+    """The file's text, without a byte order mark, its line ends LF."""
+    data = regular.read_text(file, name)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"expected a corpus in UTF-8, got UTF-16 in {name}")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode()
     except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"expected a corpus in UTF-8, got byte {error.start} of {path}"
+            f"expected a corpus in UTF-8, got byte {data[error.start]:#x} on line "
+            f"{line} of {name}"
         ) from error
     control = _CONTROL.search(text)
     if control:
+        line = text.count("\n", 0, control.start()) + 1
         raise ValueError(
-            f"expected a corpus of text, got the control character "
-            f"{control.group()!r} at place {control.start()} of {path}"
+            f"expected a corpus of text, got the control character {control.group()!r} "
+            f"on line {line} of {name}"
         )
-    lines = [line.split() for line in text.splitlines()]
-    if not lines:
+    return text
+
+
+def _lines(path: pathlib.Path) -> list[list[str]]:
+    name = regular.shown(path)
+    with regular.open_file(path) as file:
+        text = _text(file, name)
+    if not text:
         raise ValueError(
-            f"expected a sentence on each line, got {path}, which is empty"
+            f"expected a sentence on each line, got {name}, which is empty"
         )
+    lines = [line.split() for line in text.removesuffix("\n").split("\n")]
     for number, words in enumerate(lines, 1):
         if not words:
             raise ValueError(
-                f"expected a sentence on each line, got none on line {number} of {path}"
+                f"expected a sentence on each line, got none on line {number} of {name}"
             )
     return lines
 
@@ -65,7 +83,11 @@ def read_corpus(
     min_words: int = 2,
     max_words: int = 20,
 ) -> Corpus:
-    """Reads a text with a sentence on each line, words separated by spaces.
+    """Reads a text with a sentence on each line, words separated by blanks.
+
+    A line ends with LF, CR LF or CR, and nothing else does; any white space within it
+    separates words, no-break spaces, form feeds and Unicode's line separators too. A
+    byte order mark is no part of the first word.
 
     The vocabulary is `<unk>`, which stands for all other words, and the most frequent
     words of the lines that are kept.
@@ -73,19 +95,21 @@ def read_corpus(
     Args:
       path: a file in UTF-8.
       vocabulary: V, at most so many different words, `<unk>` included.
-      min_words: shorter sentences are skipped.
+      min_words: shorter sentences are skipped; 2 at least.
       max_words: longer sentences are skipped.
 
     Returns:
       Corpus.
 
     Raises:
-      ValueError: if the file is empty, not a text in UTF-8, has a line without words,
-        or no sentence of such a length, or if the vocabulary is below 2.
+      ValueError: if the file is no regular one, is empty, not a text in UTF-8, has a
+        line without words, or no sentence of such a length, if the vocabulary is below
+        2, or the lengths make no sense.
       OSError: if the file cannot be read.
     """
     if vocabulary < 2:
         raise ValueError(f"expected a vocabulary of at least 2 words, got {vocabulary}")
+    pcfg.check_lengths(min_words, max_words)
     lines = _lines(pathlib.Path(path))
     kept = [line for line in lines if min_words <= len(line) <= max_words]
     if not kept:

@@ -298,6 +298,19 @@ def check_proper(grammar: Pcfg) -> None:
         )
 
 
+def check_lengths(min_words: int, max_words: int) -> None:
+    """Checks limits of the length of sentences; one of a word has no tree.
+
+    Raises:
+      ValueError: if they make no sense.
+    """
+    if not 2 <= min_words <= max_words:
+        raise ValueError(
+            "expected lengths of at least 2 words, the least no larger than the most, "
+            f"got {min_words} to {max_words}"
+        )
+
+
 class _Tables(NamedTuple):
     """Cumulative probabilities: of the root [N], rules [N, S S], words [T, V]."""
 
@@ -380,11 +393,7 @@ def sample(
       ValueError: if the grammar is improper, the lengths make no sense, or fewer than
         one sentence in a thousand has a length in range.
     """
-    if not 2 <= min_words <= max_words:
-        raise ValueError(
-            "expected lengths of at least 2 words, the least no larger than the most, "
-            f"got {min_words} to {max_words}"
-        )
+    check_lengths(min_words, max_words)
     check_proper(grammar)
     share = float(jnp.exp(log_length_probs(grammar, max_words))[min_words - 2 :].sum())
     if not share >= _LEAST_ACCEPTED:
