@@ -471,6 +471,23 @@ def test_spans_of_one_tree_alone_are_red():
         assert [text.get_color() for text in axes.texts[:2]] == ["black", "C3"]
 
 
+def test_words_and_names_may_be_anything(tmp_path):
+    """No mathematics, nothing cut off, and no warning of what the font lacks."""
+    words = ["a$b", "c$", r"\alpha_{x}^2", "w" * 80, "🎉", "שלום", "مرحبا", "日本"]
+    last = len(words) - 1
+    spans = np.array([[first, last, 0] for first in range(last)])
+    name = r"a$b_$c^ 🎉 \frac{"
+    figure = report.plot_trees([words] * 2, [spans] * 2, [spans] * 2, name)
+    report.save(figure, tmp_path / "trees.png")
+    texts = _texts(figure)
+    assert {name, *words} - set(texts) == {"w" * 80}
+    assert "w" * 13 + "…" in texts
+    with pytest.warns(UserWarning, match="Glyph"):  # which ours do not give
+        box = figure.get_tightbbox()
+    corners = box.get_points() / figure.get_size_inches()
+    assert np.all((corners > -0.01) & (corners < 1.01))
+
+
 def test_levels_at_which_all_runs_diverged_keep_their_place():
     rows = [_row(8, 0, diverged=True, held_out_elbo=math.nan), _row(16, 8)]
     figure = report.plot_measure(rows, "held_out_elbo", label="nats")

@@ -12,6 +12,7 @@ from lvm_jax.report import style
 from lvm_jax.types import Recovery
 
 _COLUMNS = 8  # pictures in a row, even
+_WORD_CHARACTERS = 14  # shown of a word under a tree
 _SMALL = {"axes.grid": False, "font.size": 7}
 
 
@@ -212,6 +213,8 @@ def _draw_tree(
             (first + last) / 2, height + 0.08, str(symbol), ha="center", color=color
         )
     for place, word in enumerate(words):
+        if len(word) > _WORD_CHARACTERS:
+            word = f"{word[: _WORD_CHARACTERS - 1]}…"
         axes.text(place, 0.1, word, rotation=60, ha="right", va="top")
     top = max(heights.values(), default=0)
     axes.set(xlim=(-0.7, len(words) - 0.3), ylim=(-0.2, top + 0.8))

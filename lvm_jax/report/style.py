@@ -1,9 +1,11 @@
 """How figures look, and how they are written."""
 
+import contextlib
 import functools
 import pathlib
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -44,7 +46,8 @@ def styled(
     def decorate(draw):
         @functools.wraps(draw)
         def drawn(*args, **kwargs):
-            with matplotlib.rc_context({**_STYLE, **(changes or {})}):
+            settings = {**_STYLE, **(changes or {})}
+            with matplotlib.rc_context(settings), _any_characters():
                 figure = draw(*args, **kwargs)
                 for axes in figure.axes:  # ticks are laid out when they are drawn
                     axes.tick_params(labelsize=matplotlib.rcParams["font.size"])
@@ -55,6 +58,14 @@ def styled(
         return drawn
 
     return decorate
+
+
+@contextlib.contextmanager
+def _any_characters() -> Iterator[None]:
+    """Draws a box for a character that the font lacks, and does not warn of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -100,4 +111,5 @@ def save(figure: Figure, path: pathlib.Path | str) -> None:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"format": "png", "dpi": _DPI, "metadata": METADATA}
-    atomic.replace(path, lambda file: figure.savefig(file, **options))
+    with _any_characters():
+        atomic.replace(path, lambda file: figure.savefig(file, **options))
