@@ -271,7 +271,7 @@ class Sweep:
             "memory_limit",
             None,
             "MiB that a sweep may use on each device: a larger one is trained in "
-            "waves. By default what an accelerator has, and no limit on a CPU.",
+            "waves. By default what it has, of a CPU its share of the machine's.",
             lower_bound=0.0,
         )
         self._dry_run = flags.DEFINE_bool(

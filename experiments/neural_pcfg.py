@@ -12,7 +12,6 @@ The study takes one sentence a step: --mode faithful.
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ import lvm_jax
 from experiments import cli, true_grammar
 from lvm_jax import measure, pcfg, report
 from lvm_jax.files import archive
-from lvm_jax.types import Level, level_name
+from lvm_jax.types import level_name
 
 _DATA = cli.Drawn(num_samples=6000, held_out=1000)
 # An epoch of a sweep of grammars takes minutes.
@@ -88,26 +87,6 @@ def _draw(truth: true_grammar.Truth, seed: int, num_samples: int) -> lvm_jax.Dat
         max_words=_MAX_WORDS.value,
         recipe=truth.recipe,
     )
-
-
-def _check_memory(levels: Sequence[Level], num_runs: int, batch_size: int) -> None:
-    """Estimates the memory of a level's runs: parameters, Adam's, charts.
-
-    Raises:
-      ValueError: if the machine has less.
-    """
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for num, preterminals in levels:
-        params = (num + preterminals) ** 2 * pcfg.DIMENSION
-        words = batch_size * _MAX_WORDS.value
-        charts = words * num * (4 * _MAX_WORDS.value + 5 * num)
-        needed = 4 * num_runs * (5 * params + charts)
-        if needed > available:
-            raise ValueError(
-                f"expected levels that fit into {available / 2**30:.0f} GiB of memory, "
-                f"got {level_name((num, preterminals))} that needs about "
-                f"{needed / 2**30:.0f}"
-            )
 
 
 def _test_measures(test: pcfg.Truth, params: Any, live: Any) -> dict[str, jax.Array]:
@@ -191,7 +170,6 @@ def main() -> None:
     plan = _SWEEP.plan(
         base, name=_MODE.value, levels=levels, batch_size=batch_size, snapshot_every=1
     )
-    _check_memory(levels, len(plan.seeds), batch_size)
     truth = true_grammar.load(
         seed=_DATA.seed,
         min_words=_MIN_WORDS.value,

@@ -559,6 +559,12 @@ def test_a_batch_larger_than_the_data_is_refused(case):
         case.sweep(case.levels, (0,), batch_size=501)
 
 
+def test_a_level_that_no_memory_holds_is_refused_before_it_is_made(case):
+    level = jax.tree.map(lambda _: 2**31 - 1, case.levels[0])
+    with pytest.raises(ValueError, match="expected levels that fit into"):
+        case.sweep((*case.levels, level), (0,))
+
+
 def test_a_truth_needs_something_to_compare_it_by():
     with pytest.raises(ValueError, match="a function `recover` for the truth of a"):
         Task(name="a", learner=None, train=None, held_out=None, truth=1)

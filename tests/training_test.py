@@ -9,8 +9,8 @@ import pytest
 
 import lvm_jax
 from lvm_jax import noisy_or, sparse_coding
-from lvm_jax.sweep import Plan
-from lvm_jax.training import Progress, WorkdirError, workdir
+from lvm_jax.sweep import Plan, Sweep, devices
+from lvm_jax.training import Progress, WorkdirError, describe, workdir
 
 _STUDY = sparse_coding.AlternatingMinimizationHyperparams()
 _EPOCHS = 12
@@ -113,6 +113,14 @@ def test_training_that_is_told_to_stop_raises_and_goes_on(tmp_path, trained):
     with pytest.raises(FileNotFoundError, match="training has not ended"):
         lvm_jax.load(path)
     _check_same(_train(workdir=path), trained)
+
+
+def test_without_a_limit_waves_fit_into_what_a_device_has(monkeypatch):
+    plan = _plan((4,), range(5))
+    assert len(describe(_task(), plan).splitlines()) == 2
+    memory = Sweep(_task(), plan).memory()
+    monkeypatch.setattr(devices, "memory", lambda _: memory.total - 1)
+    assert "wave 2 of 2: 1 run " in describe(_task(), plan)
 
 
 def test_progress_is_the_mean_of_the_last_record(trained):

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -174,16 +174,19 @@ def is_joined() -> bool:
     return jax.distributed.is_initialized()
 
 
-def device_memory() -> float:
-    """Bytes of a device: an accelerator's own, a host device's share of the machine's.
+def memory(devices: Iterable[jax.Device]) -> int:
+    """Bytes of memory that each of the devices of this process has.
 
-    Those of an accelerator are what JAX may allocate.
+    Host devices share the machine's.
+
+    Args:
+      devices: of one kind, some of them this process'.
     """
-    devices = jax.local_devices()
-    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
-    if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
-    return limit
+    own = [device for device in devices if device in jax.local_devices()]
+    limit = (own[0].memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        return limit
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(own)
 
 
 def is_first_process() -> bool:

@@ -7,6 +7,7 @@ arguments of the compiled program, which sweeps of the same shapes share.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from lvm_jax.sweep.program import (
     jitted,
 )
 from lvm_jax.sweep.run import Data, Record, Run, buckets, count_samples, count_steps
-from lvm_jax.types import Task
+from lvm_jax.types import Task, level_name
 
 
 class Chunk(NamedTuple):
@@ -97,7 +98,8 @@ class Sweep:
 
         Raises:
           ValueError: if a batch is larger than the training data or a bucket of them,
-            or an epoch's steps cannot be cut into its records.
+            an epoch's steps cannot be cut into its records, or a level cannot fit into
+            memory.
         """
         self.task = task
         self.plan = plan
@@ -121,6 +123,29 @@ class Sweep:
                 jax.tree.map(functools.partial(_as_precision, plan.precision), data),
                 NamedSharding(mesh, PartitionSpec()),
             )
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        """Refuses a level of which a device cannot hold the runs that train at once.
+
+        By their state alone, before anything is compiled or made.
+
+        Raises:
+          ValueError: if there is one.
+        """
+        available = jobs.memory(self._program.mesh.devices.flat)
+        for group, runs in zip(self.groups, self._padded_shapes, strict=True):
+            num_bytes = sum(
+                math.prod(leaf.shape) * leaf.dtype.itemsize
+                for leaf in jax.tree.leaves(runs)
+            )
+            needed = num_bytes // self._num_padded(group) * (self.block or 1)
+            if needed > available:
+                raise ValueError(
+                    f"expected levels that fit into {available / 2**30:.3g} GiB of a "
+                    f"device, got {level_name(group.runs[-1].level)}, of which a block "
+                    f"of runs needs {needed / 2**30:.3g} GiB or more"
+                )
 
     def _settings(self):
         return jobs.settings(self.plan.precision)
@@ -150,8 +175,23 @@ class Sweep:
         init = functools.partial(init_runs, self._program, self._data.train)
         with self._settings():
             return tuple(
-                jax.eval_shape(init, self._start(group)) for group in self.groups
+                jax.eval_shape(init, self._start_shapes(group)) for group in self.groups
             )
+
+    def _start_shapes(self, group: Group) -> tuple[Any, Any, Any]:
+        """Shapes and types of `_start`, which may be too large to be made."""
+        num, dtype = self._num_padded(group), np.dtype(self.plan.precision)
+        first = group.runs[0]
+        return (
+            jax.ShapeDtypeStruct((num, 2), np.uint32),
+            jax.tree.map(
+                lambda size: jax.ShapeDtypeStruct((num, size), dtype), group.width
+            ),
+            jax.tree.map(
+                lambda _: jax.ShapeDtypeStruct((num,), dtype),
+                self.plan.hyperparams(first.level, first.setting),
+            ),
+        )
 
     @property
     def _padded_records(self) -> tuple[Record, ...]:

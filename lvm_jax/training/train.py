@@ -266,7 +266,7 @@ def _planned(
     present = [waves.as_wave(*values) for values in jobs.on_every_process(present)]
     lacking = waves.missing(present, sweeps.plan)
     if memory_limit is None:
-        memory_limit = _SHARE * jobs.device_memory()
+        memory_limit = _SHARE * jobs.memory(sweeps.devices or jax.devices())
     limit = jobs.on_every_process(memory_limit)
     return present + [
         part for wave in lacking for part in waves.split(wave, sweeps, limit)
