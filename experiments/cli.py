@@ -1,6 +1,7 @@
 """What binaries share: flags to data, plan and devices; one line for an error."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import math
@@ -21,8 +22,8 @@ from experiments import job
 from lvm_jax import report as reports
 from lvm_jax.files import table
 from lvm_jax.sweep import devices
-from lvm_jax.training import Interruption, WorkdirError, describe, workdir
-from lvm_jax.training.identity import plan_as_json
+from lvm_jax.training import Interruption, Progress, WorkdirError, describe, workdir
+from lvm_jax.training.identity import identity, plan_as_json
 from lvm_jax.types import Dataset, Hyperparams, Level, Task
 
 _EXIT_USAGE = 2
@@ -306,6 +307,16 @@ class Sweep:
         """`--batch_size`."""
         return self._whole["batch_size"].value
 
+    @property
+    def is_dry_run(self) -> bool:
+        """`--dry_run`."""
+        return self._dry_run.value
+
+    @property
+    def is_overwriting(self) -> bool:
+        """`--overwrite`."""
+        return self._overwrite.value
+
     def start(self) -> None:
         """Joins the job that flags or environment name, and chooses devices.
 
@@ -389,6 +400,96 @@ class Sweep:
             **{**fields, **more},
         )
 
+    def _where(self, workdir: pathlib.Path) -> dict[str, Any]:
+        """Arguments of `lvm_jax.train` and `describe`."""
+        limit = self._memory_limit.value
+        return {
+            "workdir": workdir,
+            "memory_limit": None if limit is None else limit * 2**20,
+            "devices": self._devices,
+            "overwrite": self.is_overwriting,
+        }
+
+    def _run(
+        self,
+        task: Task,
+        plan: lvm_jax.Plan,
+        num_epochs: int,
+        workdir: pathlib.Path,
+        **more: Any,
+    ) -> lvm_jax.Results:
+        """Trains in a workdir; the process ends here after a signal."""
+        try:
+            return lvm_jax.train(
+                task,
+                plan,
+                num_epochs,
+                checkpoint_every=self._whole["checkpoint_every"].value,
+                stop=self.interruption,
+                **self._where(workdir),
+                **more,
+            )
+        except lvm_jax.Stopped:
+            sys.exit(self.interruption.status or _EXIT_STOPPED)
+
+    def check(self, task: Task, plan: lvm_jax.Plan) -> None:
+        """Refuses what `train` would refuse, before the task's data are there.
+
+        Args:
+          task: with others in their place, which may make another number of batches.
+          plan: as `train` has it.
+
+        Raises:
+          ValueError: if the workdir or a flag does not fit.
+          OSError: if the workdir cannot be written.
+        """
+        uncut = dataclasses.replace(plan, records_per_epoch=1)
+        block = lvm_jax.Sweep(task, uncut, devices=self._devices).block
+        if not devices.is_first_process():
+            return
+        asked = None if self.is_overwriting else identity(task, plan, block)
+        if self.is_dry_run:
+            workdir.check(self.workdir, asked)
+            return
+        with workdir.opened(self.workdir, asked):
+            pass
+
+    def prepare(
+        self,
+        task: Task,
+        plan: lvm_jax.Plan,
+        num_epochs: int,
+        *,
+        name: str,
+        progress: Callable[[Progress], None],
+    ) -> lvm_jax.Results | None:
+        """Trains what the task is made from, as durably, in a workdir of its own.
+
+        It is beside `--workdir`, whose name it has with one more suffix. The process
+        ends here after a signal.
+
+        Args:
+          task: of this training.
+          plan: likewise.
+          num_epochs: likewise.
+          name: the suffix.
+          progress: as `lvm_jax.train` has it.
+
+        Returns:
+          The results; None in a dry run, where they are not there yet.
+
+        Raises:
+          ValueError: if the workdir or a flag does not fit.
+          OSError: if the workdir cannot be written.
+        """
+        beside = pathlib.Path(f"{os.path.abspath(self.workdir)}.{name}")
+        if not self.is_dry_run:
+            return self._run(task, plan, num_epochs, beside, progress=progress)
+        print(describe(task, plan, **self._where(beside)))
+        if self.is_overwriting or not (beside / workdir.RESULTS).exists():
+            return None
+        return lvm_jax.load(beside)
+
     def train(self, task: Task, plan: lvm_jax.Plan) -> tuple[lvm_jax.Results, Task]:
         """Trains what `--workdir` does not hold yet.
 
@@ -402,27 +503,10 @@ class Sweep:
           ValueError: if the workdir or a flag does not fit.
           OSError: if the workdir cannot be written.
         """
-        limit = self._memory_limit.value
-        where = {
-            "workdir": self.workdir,
-            "memory_limit": None if limit is None else limit * 2**20,
-            "devices": self._devices,
-            "overwrite": self._overwrite.value,
-        }
-        if self._dry_run.value:
-            print(describe(task, plan, **where))
+        if self.is_dry_run:
+            print(describe(task, plan, **self._where(self.workdir)))
             sys.exit(0)
-        try:
-            results = lvm_jax.train(
-                task,
-                plan,
-                self._whole["epochs"].value,
-                checkpoint_every=self._whole["checkpoint_every"].value,
-                stop=self.interruption,
-                **where,
-            )
-        except lvm_jax.Stopped:
-            sys.exit(self.interruption.status or _EXIT_STOPPED)
+        results = self._run(task, plan, self._whole["epochs"].value, self.workdir)
         if not devices.is_first_process():
             sys.exit(0)
         about = {"flags": _given_flags(), "plan": plan_as_json(plan)}

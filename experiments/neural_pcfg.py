@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 
 import lvm_jax
 from experiments import cli, true_grammar
-from lvm_jax import measure, pcfg, report
-from lvm_jax.files import archive
+from lvm_jax import measure, pcfg, report, training
+from lvm_jax.files import archive, atomic
+from lvm_jax.sweep import devices
 from lvm_jax.types import level_name
 
 _DATA = cli.Drawn(num_samples=6000, held_out=1000)
@@ -45,17 +46,24 @@ _MODE = flags.DEFINE_enum(
     "--batch_size sentences a step and Adam at 0.002.",
 )
 _TRUTH_ONLY = flags.DEFINE_bool(
-    "truth_only", False, "Write the true grammar, and learn nothing from it."
+    "truth_only",
+    False,
+    "Write the true grammar to truth.npz in --workdir, and learn nothing from it.",
 )
 _NUM_TEST = flags.DEFINE_integer(
     "num_test", 1000, "Further sentences that the final measures are of.", lower_bound=1
 )
 _NUM_PARSED = flags.DEFINE_integer(
-    "num_parsed", 200, "Held-out sentences that are parsed every epoch.", lower_bound=1
+    "num_parsed",
+    200,
+    "Held-out sentences that are parsed every epoch, at most.",
+    lower_bound=1,
 )
-_MIN_WORDS = flags.DEFINE_integer("min_words", 2, "Least words of a sentence.")
+_MIN_WORDS = flags.DEFINE_integer(
+    "min_words", 2, "Least words of a sentence.", lower_bound=2
+)
 _MAX_WORDS = flags.DEFINE_integer(
-    "max_words", 20, "Most words of a sentence, 40 in the paper."
+    "max_words", 20, "Most words of a sentence, 40 in the paper.", lower_bound=2
 )
 _NUM_BUCKETS = flags.DEFINE_integer(
     "num_buckets", 3, "Lengths that sentences are padded to, at most.", lower_bound=1
@@ -87,6 +95,52 @@ def _draw(truth: true_grammar.Truth, seed: int, num_samples: int) -> lvm_jax.Dat
         max_words=_MAX_WORDS.value,
         recipe=truth.recipe,
     )
+
+
+def _task(
+    truth: true_grammar.Truth, dataset: lvm_jax.Dataset, batch_size: int
+) -> lvm_jax.Task:
+    return pcfg.task(
+        dataset,
+        **_DATA.split,
+        num_words=len(truth.words),
+        num_parsed=_NUM_PARSED.value,
+        num_buckets=_NUM_BUCKETS.value,
+        batch_size=batch_size,
+    )
+
+
+def _check(plan: lvm_jax.Plan, stand_in: true_grammar.Truth) -> None:
+    """Refuses what would be refused when the true grammar is there.
+
+    Raises:
+      ValueError: if the workdir or a flag does not fit.
+      OSError: if the workdir cannot be written.
+    """
+    if _TRUTH_ONLY.value:
+        _check_folder()
+        return
+    dataset = _draw(stand_in, 0, _DATA.num_samples)._replace(truth=None)
+    _SWEEP.check(_task(stand_in, dataset, plan.batch_size), plan)
+
+
+def _check_folder() -> None:
+    """Checks that the true grammar alone may be written into the workdir.
+
+    Raises:
+      ValueError: if there is something else, or one that is not to be overwritten.
+      OSError: if the workdir is no directory.
+    """
+    path = _SWEEP.workdir / _TRUTH
+    is_there = path.parent.exists()
+    found = {entry.name for entry in path.parent.iterdir()} if is_there else set()
+    if path.name in found and not _SWEEP.is_overwriting:
+        raise training.WorkdirError(f"expected no true grammar yet, got {path}")
+    if found - {path.name, atomic.partial(path).name}:
+        raise ValueError(
+            f"expected a folder for {_TRUTH} alone, got {path.parent}, which has other "
+            "files"
+        )
 
 
 def _test_measures(test: pcfg.Truth, params: Any, live: Any) -> dict[str, jax.Array]:
@@ -171,22 +225,34 @@ def main() -> None:
         base, name=_MODE.value, levels=levels, batch_size=batch_size, snapshot_every=1
     )
     truth = true_grammar.load(
+        _SWEEP,
         seed=_DATA.seed,
         min_words=_MIN_WORDS.value,
         max_words=_MAX_WORDS.value,
         num_buckets=_NUM_BUCKETS.value,
+        check=functools.partial(_check, plan),
     )
-    if _TRUTH_ONLY.value:
-        _SWEEP.workdir.mkdir(parents=True)
-        _write_truth(truth)
-        return
-    task = pcfg.task(
-        _draw(truth, 0, _DATA.num_samples),
-        **_DATA.split,
-        num_parsed=_NUM_PARSED.value,
-        num_buckets=_NUM_BUCKETS.value,
-        batch_size=batch_size,
-    )
+    if truth is None:
+        print("all else is planned once the true grammar is learned")
+    elif _TRUTH_ONLY.value:
+        _save_truth(truth)
+    else:
+        _learn(truth, plan)
+
+
+def _save_truth(truth: true_grammar.Truth) -> None:
+    """Writes the true grammar alone, unless this is a dry run."""
+    if devices.is_first_process():
+        _check_folder()
+        if not _SWEEP.is_dry_run:
+            _SWEEP.workdir.mkdir(parents=True, exist_ok=True)
+            _write_truth(truth)
+
+
+def _learn(truth: true_grammar.Truth, plan: lvm_jax.Plan) -> None:
+    """Learns grammars from sentences of the true one and reports on them."""
+    dataset = _draw(truth, 0, _DATA.num_samples)
+    task = _task(truth, dataset, plan.batch_size)
     results, task = _SWEEP.train(task, plan)
     truth = truth._replace(grammar=task.truth.grammar)
     bounds = [part.shape[1] for part in task.train.parts[:-1]] + [_MAX_WORDS.value]

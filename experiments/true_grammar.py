@@ -2,13 +2,14 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
+import numpy as np
 from absl import flags
 
 import lvm_jax
+from experiments import cli
 from lvm_jax import numerics, pcfg
 from lvm_jax.files import release
 from lvm_jax.training import Progress
@@ -20,7 +21,10 @@ _GRAMMAR = flags.DEFINE_string(
     "random; or an .npz file such as the truth.npz of a run.",
 )
 _CORPUS = flags.DEFINE_string(
-    "corpus", None, "Learn the true grammar from this text, one sentence a line."
+    "corpus",
+    None,
+    "Learn the true grammar from this text, one sentence a line, in a directory of the "
+    "name of --workdir and .truth, with checkpoints.",
 )
 _VOCABULARY = flags.DEFINE_integer(
     "vocabulary",
@@ -62,20 +66,40 @@ def _show(progress: Progress) -> None:
     for moment in progress.moments:
         print(
             f"true grammar, epoch {progress.epoch}: NLL per word of some sentences "
-            f"{moment.held_out:.4f}"
+            f"{moment.held_out:.4f}",
+            flush=True,
         )
 
 
-def _learn(corpus: pcfg.Corpus, seed: int, num_buckets: int) -> Truth:
+def _stand_in(mean_length: float, num_words: int) -> pcfg.Pcfg:
+    """A grammar of the shape of a learned one, and of sentences of such a length.
+
+    Every tree is right-branching: a nonterminal has a word, and then another
+    nonterminal or the last word.
+    """
+    num = _TRUE_SYMBOLS.value
+    rules = np.full((num, 2 * num, 2 * num), np.finfo(np.float32).tiny)
+    rules[:, num, num] = 1 / max(mean_length - 1, 1)
+    rules[:, num, 0] += 1 - rules[:, num, num]
+    return pcfg.normalise(
+        pcfg.Pcfg(
+            np.zeros(num, np.float32),
+            np.log(rules, dtype=np.float32),
+            np.zeros((num, num_words), np.float32),
+        )
+    )
+
+
+def _learn(
+    sweep: cli.Sweep,
+    corpus: pcfg.Corpus,
+    recipe: Mapping[str, Any],
+    check: Callable[[Truth], None],
+) -> Truth | None:
     """Learns a grammar from the corpus, the model of the last epoch."""
     path = pathlib.Path(_CORPUS.value)
     lengths = pcfg.num_words(corpus.sentences)
-    print(
-        f"{path}: {len(lengths)} sentences of {lengths.mean():.1f} words, "
-        f"{len(corpus.words)} different ones, {(corpus.sentences == 0).sum()} unknown; "
-        f"skipped {corpus.num_one_word} of one word, {corpus.num_outside} for length"
-    )
-    bounds = pcfg.bucket_lengths(lengths, num_buckets, _BATCH)
+    bounds = pcfg.bucket_lengths(lengths, recipe["buckets"], _BATCH)
     buckets = pcfg.to_buckets(corpus.sentences, bounds)
     level = (_TRUE_SYMBOLS.value, _TRUE_SYMBOLS.value)
     task = lvm_jax.Task(
@@ -83,48 +107,60 @@ def _learn(corpus: pcfg.Corpus, seed: int, num_buckets: int) -> Truth:
         learner=functools.partial(pcfg.maximum_likelihood, len(corpus.words)),
         train=lvm_jax.Buckets(buckets),
         held_out=tuple(bucket[:_BATCH] for bucket in buckets),
+        recipe=recipe,
     )
     plan = lvm_jax.Plan(
         levels=(level,),
-        seeds=(seed,),
+        seeds=(recipe["seed"],),
         settings={"study": pcfg.MaximumLikelihoodHyperparams()},
         batch_size=_BATCH,
         epochs_per_call=1,
         snapshot_every=_TRUE_EPOCHS.value,
         block=1,
     )
-    devices = jax.local_devices()[:1]
-    results = lvm_jax.train(
-        task, plan, _TRUE_EPOCHS.value, devices=devices, progress=_show
+    stand_in = _stand_in(lengths.mean(), len(corpus.words))
+    truth = Truth(path.stem, stand_in, corpus.words, recipe)
+    check(truth)
+    print(
+        f"{path}: {len(lengths)} sentences of {lengths.mean():.1f} words, "
+        f"{len(corpus.words)} different ones, {(corpus.sentences == 0).sum()} unknown; "
+        f"skipped {corpus.num_one_word} of one word, {corpus.num_outside} for length",
+        flush=True,
     )
-    recipe = {
-        "corpus": release.digest([path]),
-        "seed": seed,
-        "epochs": _TRUE_EPOCHS.value,
-        "symbols": _TRUE_SYMBOLS.value,
-        "words": corpus.words,
-    }
-    grammar = pcfg.grammar_of(*results.kept_model(level))
-    return Truth(path.stem, grammar, corpus.words, recipe)
+    results = sweep.prepare(
+        task, plan, _TRUE_EPOCHS.value, name="truth", progress=_show
+    )
+    if results is None:
+        return None
+    if results.kept[level].diverged.any():
+        raise ValueError(
+            f"expected a grammar learned from {path}, got one that diverged"
+        )
+    return truth._replace(grammar=pcfg.grammar_of(*results.kept_model(level)))
 
 
 def load(
+    sweep: cli.Sweep,
     *,
     seed: int,
     min_words: int,
     max_words: int,
     num_buckets: int,
-) -> Truth:
+    check: Callable[[Truth], None],
+) -> Truth | None:
     """The grammar that the flags ask for: read, learned from a corpus, or random.
 
     Args:
+      sweep: the flags of the binary's sweep, to learn by.
       seed: of a random or learned grammar.
       min_words: of the corpus' sentences; shorter ones are skipped.
       max_words: of the corpus' sentences; longer ones are skipped.
       num_buckets: lengths that the corpus' sentences are padded to, at most.
+      check: called with a stand-in before a grammar is learned, to refuse what would be
+        refused after it.
 
     Returns:
-      Truth.
+      Truth; None in a dry run, if it is to be learned.
 
     Raises:
       ValueError: if both a grammar and a corpus are asked for, a file is not what it
@@ -134,19 +170,22 @@ def load(
     if _CORPUS.value is not None:
         if flags.FLAGS["grammar"].present:
             raise ValueError("expected --grammar or --corpus, got both")
-        if jax.process_count() > 1:
-            raise ValueError(
-                "expected one process to learn from --corpus, got "
-                f"{jax.process_count()}: learn the grammar with --truth_only and give "
-                "it as --grammar"
-            )
         corpus = pcfg.read_corpus(
             _CORPUS.value,
             vocabulary=_VOCABULARY.value,
             min_words=min_words,
             max_words=max_words,
         )
-        return _learn(corpus, seed, num_buckets)
+        recipe = {
+            "corpus": release.digest([pathlib.Path(_CORPUS.value)]),
+            "seed": seed,
+            "epochs": _TRUE_EPOCHS.value,
+            "symbols": _TRUE_SYMBOLS.value,
+            "vocabulary": _VOCABULARY.value,
+            "words": [min_words, max_words],
+            "buckets": num_buckets,
+        }
+        return _learn(sweep, corpus, recipe, check)
     if _GRAMMAR.value == "random":
         return _draw(seed)
     path = pathlib.Path(_GRAMMAR.value)

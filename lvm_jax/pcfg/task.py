@@ -35,7 +35,8 @@ def task(
         that were, they are the first ones.
       num_words: V; the truth's, or the largest number of the sentences and one, if
         None.
-      num_parsed: held-out sentences whose trees are compared with the true ones.
+      num_parsed: held-out sentences whose trees are compared with the true ones, at
+        most.
       num_buckets: lengths that sentences are padded to, at most.
       batch_size: of the plan; every bucket has so many sentences.
 
@@ -62,7 +63,7 @@ def task(
         truth = recovery.annotate(grammar, parsed)
     recipe = dataset.recipe
     if recipe is not None:
-        cut = {"held_out": len(held_out), "parsed": num_parsed, "bounds": bounds}
+        cut = {"held_out": len(held_out), "parsed": num_parsed, "buckets": num_buckets}
         recipe = {**recipe, **cut}
     return Task.of(
         dataset,
