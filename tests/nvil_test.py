@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from lvm_jax import noisy_or
 from lvm_jax.noisy_or import model, recognition, variational
@@ -57,44 +58,138 @@ def test_mean_elbo_lies_below_the_log_likelihood():
     learner, packed = nvil(10), noisy_or.pack(samples)
     live = jnp.ones(4)
     state = learner.init(jax.random.key(0), live, packed)
+    evaluate = jax.jit(learner.evaluate)
     elbo = np.mean(
         [
-            learner.evaluate(key, state, live, packed).objective
+            evaluate(key, state, live, packed).objective
             for key in jax.random.split(jax.random.key(1), 20)
         ]
     )
     assert elbo < noisy_or.log_likelihood(state.params.model, samples).mean()
 
 
-def test_first_step_moves_every_parameter_by_adams_rate():
-    """Adam's first step has the size of its rate, wherever a gradient is not zero."""
-    samples = np.random.default_rng(2).random((50, 8)) < 0.5
-    rates = noisy_or.NvilHyperparams(theta_rate=0.02, q_rate=0.03)
-    learner, packed = nvil(8, rates), noisy_or.pack(samples)
-    live = jnp.ones(3)
-    before = learner.init(jax.random.key(0), live, packed)
-    after, _ = learner.step(jax.random.key(1), before, live, packed)
-    for rate, old, new in (
-        (0.02, before.params.model, after.params.model),
-        (0.03, before.params.q[:2], after.params.q[:2]),
+class _Adam:
+    """Adam by its published formulas, in float64. Source: Kingma and Ba, 2015."""
+
+    def __init__(self, rate):
+        self.rate, self.count, self.moments = rate, 0, (0.0, 0.0)
+
+    def step(self, gradient):
+        first, second = self.moments
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        self.count, self.moments = self.count + 1, (first, second)
+        unbiased = first / (1 - 0.9**self.count), second / (1 - 0.999**self.count)
+        return -self.rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+
+
+class _Nvil:
+    """NVIL with every derivative written out, in float64."""
+
+    def __init__(self, state, rates):
+        self.theta, self.q, self.critic = (
+            [np.asarray(leaf, np.float64) for leaf in tree or ()]
+            for tree in (state.params.model, state.params.q, state.critic)
+        )
+        self.critic_rate = rates.critic_rate
+        self.theta_adams = [_Adam(rates.theta_rate) for _ in range(3)]
+        self.q_adams = [_Adam(rates.q_rate) for _ in range(2)]
+        self.running = None
+
+    def q_logits(self, x):
+        weight, bias, mean = self.q
+        return (x - mean) @ weight.T + bias
+
+    def step(self, x, h):
+        """The mean ELBO of a batch, from whose draws h it learns."""
+        elbo, theta_slopes, q_slopes = self._terms(x, h)
+        own = np.array([elbo.mean(), elbo.var(ddof=1)])
+        is_first = self.running is None
+        self.running = own if is_first else 0.8 * self.running + 0.2 * own
+        mean, variance = self.running
+        signal = (elbo - mean) / max(1.0, np.sqrt(variance))
+        if self.critic:
+            signal = self._descend_and_subtract(x - self.q[2], signal)
+        size = len(x)
+        for params, adams, gradients in (
+            (self.theta, self.theta_adams, [slope / size for slope in theta_slopes]),
+            (self.q, self.q_adams, [slope(signal) / size for slope in q_slopes]),
+        ):
+            for place, (adam, gradient) in enumerate(
+                zip(adams, gradients, strict=True)
+            ):
+                params[place] = params[place] + adam.step(-gradient)
+        return elbo.mean()
+
+    def _terms(self, x, h):
+        """The ELBO, and slopes of log P(x, h) and of log q(h | x)."""
+        prior, failure, noise = map(special.expit, self.theta)
+        q = special.expit(self.q_logits(x))
+        off = noise * np.prod(np.where(h[..., None] > 0, failure, 1.0), axis=1)
+        log_joint = np.log(np.where(x > 0, 1 - off, off)).sum(1)
+        log_joint += np.log(np.where(h > 0, prior, 1 - prior)).sum(1)
+        elbo = log_joint - np.log(np.where(h > 0, q, 1 - q)).sum(1)
+        of_off = np.where(x > 0, -off / (1 - off), 1.0)
+        theta_slopes = (
+            (h - prior).sum(0),
+            h.T @ of_off * (1 - failure),
+            of_off.sum(0) * (1 - noise),
+        )
+        q_slopes = (
+            lambda signal: ((h - q) * signal[:, None]).T @ (x - self.q[2]),
+            lambda signal: ((h - q) * signal[:, None]).sum(0),
+        )
+        return elbo, theta_slopes, q_slopes
+
+    def _descend_and_subtract(self, x_centred, signal):
+        """The critic's error, whose square it descends by its plain gradient."""
+        hidden, hidden_bias, out, out_bias = self.critic
+        units = np.tanh(x_centred @ hidden.T + hidden_bias)
+        error = signal - units @ out - out_bias
+        slope = -2 * error / len(error)
+        below = slope[:, None] * out * (1 - units**2)
+        gradients = below.T @ x_centred, below.sum(0), slope @ units, slope.sum()
+        self.critic = [
+            leaf - self.critic_rate * gradient
+            for leaf, gradient in zip(self.critic, gradients, strict=True)
+        ]
+        return error
+
+
+@pytest.mark.parametrize("use_critic", [True, False])
+def test_steps_are_those_of_derivatives_by_hand(use_critic):
+    """Three of them, on data of uneven means, with a critic that counts."""
+    random = np.random.default_rng(2)
+    samples = random.random((3, 20, 8)) < np.linspace(0.1, 0.9, 8)
+    rates = noisy_or.NvilHyperparams(0.02, 0.03, 0.2)
+    learner = nvil(8, rates, use_critic=use_critic)
+    packed, live = noisy_or.pack(samples.reshape(60, 8)).reshape(3, 20, 1), jnp.ones(3)
+    state = jax.jit(learner.init)(jax.random.key(0), live, packed.reshape(60, 1))
+    np.testing.assert_allclose(state.params.q.mean, samples.mean((0, 1)), rtol=1e-6)
+    expected, step = _Nvil(state, rates), jax.jit(learner.step)
+    for number, (x, batch) in enumerate(zip(samples, packed, strict=True)):
+        key = jax.random.key(number)
+        h = recognition.sample(key, jnp.float32(expected.q_logits(x)))
+        state, info = step(key, state, live, batch)
+        elbo = expected.step(x, np.float64(h))
+        np.testing.assert_allclose(info.objective, elbo, rtol=1e-5)
+    assert info.metrics["elbo"] == info.objective
+    np.testing.assert_allclose(state.baseline[:2], expected.running, rtol=1e-5)
+    for found, leaves in (
+        (state.params.model, expected.theta),
+        (state.params.q, expected.q),
+        (state.critic or (), expected.critic),
     ):
-        for a, b in zip(old, new, strict=True):
-            np.testing.assert_allclose(np.abs(a - b), rate, rtol=1e-2)
-    for state in (before, after):
-        np.testing.assert_allclose(state.params.q.mean, samples.mean(0), rtol=1e-6)
+        for a, b in zip(found, leaves, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_running_statistics_start_at_the_first_batch_and_decay():
-    random = np.random.default_rng(3)
-    first, second = random.normal(size=(2, 20)).astype(np.float32)
-    baseline = variational.start_baseline()
-    baseline = variational.update_baseline(baseline, first)
-    np.testing.assert_allclose(baseline.mean, first.mean(), rtol=1e-5)
-    np.testing.assert_allclose(baseline.variance, first.var(ddof=1), rtol=1e-5)
-    baseline = variational.update_baseline(baseline, second)
-    np.testing.assert_allclose(
-        baseline.mean, 0.8 * first.mean() + 0.2 * second.mean(), rtol=1e-5
-    )
+def test_a_signal_is_scaled_by_its_deviation_if_that_is_above_one():
+    elbo = jnp.array([3.0, -1.0])
+    for variance, scale in ((0.25, 1.0), (16.0, 4.0)):
+        baseline = variational.Baseline(jnp.float32(2), variance, True)
+        signal = variational.centred_signal(baseline, elbo)
+        np.testing.assert_allclose(signal, np.array([1.0, -3.0]) / scale)
 
 
 def test_critic_learns_to_predict_the_signal():
