@@ -196,6 +196,9 @@ def test_masked_latents_change_nothing():
     )
 
 
+_recover = jax.jit(noisy_or.recover)
+
+
 def test_recovery_matches_the_study(golden, release_dir):
     truth = release.read_params(
         release_dir / "noisyor" / "datasets" / "IMG" / "true_params"
@@ -204,7 +207,7 @@ def test_recovery_matches_the_study(golden, release_dir):
     assert len(cases) == 8
     for case in cases:
         params = release.read_model(golden / case["file"])
-        recovery = jax.jit(noisy_or.recover)(truth, params)
+        recovery = _recover(truth, params)
         pairs = [[t, int(k)] for t, k in enumerate(recovery.matched) if k >= 0]
         assert pairs == case["matched_pairs"], case["file"]
         survivors = np.flatnonzero(~np.asarray(recovery.discarded)).tolist()
@@ -229,7 +232,7 @@ def test_recover_finds_copies_and_names_the_rest():
         ],
         [0.99] * 16,
     )
-    recovery = noisy_or.recover(truth, learned)
+    recovery = _recover(truth, learned)
     np.testing.assert_array_equal(recovery.matched, [-1, 1])
     np.testing.assert_array_equal(recovery.discarded, [0, 0, 1, 1, 0])
     np.testing.assert_array_equal(recovery.duplicate, [1, 0, 0, 0, 0])
@@ -244,7 +247,61 @@ def test_recover_ignores_padding_and_nan():
         jnp.repeat(truth.failure_logits, 2, axis=0),
         truth.noise_logits,
     )
-    recovery = noisy_or.recover(truth, doubled, jnp.array([0.0, 1.0]))
+    recovery = _recover(truth, doubled, jnp.array([0.0, 1.0]))
     assert recovery.matched.tolist() == [1] and recovery.num_kept == 1
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, doubled)
-    assert noisy_or.recover(truth, broken).num_recovered == 0
+    assert _recover(truth, broken).num_recovered == 0
+
+
+_CHILDREN = np.eye(2).repeat(8, axis=1) > 0
+
+
+def _two_latents(prior=(0.3, 0.2), failure=None):
+    """Each with eight children of its own, whose failures are 0.1 if not given."""
+    if failure is None:
+        failure = np.where(_CHILDREN, 0.1, 1.0)
+    return noisy_or.from_probabilities(prior, failure, [0.99] * 16)
+
+
+@pytest.mark.parametrize(
+    ("gap", "matched"), [(0.99, 0), (-0.99, 0), (1.01, -1), (-1.01, -1)]
+)
+def test_a_match_is_within_one_in_the_logarithm_of_every_failure(gap, matched):
+    failure = np.where(_CHILDREN, 0.1, 1.0)
+    failure[0, 3] *= np.exp(gap)
+    found = _recover(_two_latents(), _two_latents(failure=failure))
+    assert found.matched.tolist() == [matched, 1]
+
+
+@pytest.mark.parametrize(("prior", "is_on"), [(0.021, True), (0.019, False)])
+def test_a_latent_that_is_hardly_ever_on_is_no_latent(prior, is_on):
+    """As truth and as learned; only learned ones are filtered."""
+    rare, common = _two_latents((prior, 0.2)), _two_latents()
+    for truth, model in ((rare, common), (common, rare)):
+        found = _recover(truth, model)
+        assert found.matched.tolist() == [0 if is_on else -1, 1]
+        assert found.kept.tolist() == [is_on or model is common, True]
+
+
+@pytest.mark.parametrize(("failure", "is_used"), [(0.79, True), (0.81, False)])
+def test_a_latent_without_effect_matches_until_it_is_filtered(failure, is_used):
+    failures = np.where(_CHILDREN, [[failure], [0.1]], 1.0)
+    failures[0, 0] = 0.85  # The least one decides.
+    network = _two_latents(failure=failures)
+    found = _recover(network, network)
+    assert found.discarded.tolist() == [not is_used, False]
+    assert found.kept.tolist() == [is_used, True] and found.num_kept == 1 + is_used
+    assert found.matched.tolist() == [0, 1] and found.num_recovered == 2
+    assert found.num_recovered_after_filter == 1 + is_used
+
+
+@pytest.mark.parametrize(("distance", "is_copy"), [(3.9, True), (4.1, False)])
+@pytest.mark.parametrize("prior", [(0.3, 0.2), (0.2, 0.3)])
+def test_of_two_latents_within_four_of_each_other_the_rarer_is_a_copy(
+    distance, is_copy, prior
+):
+    failure = np.where(_CHILDREN[:1], [[0.1], [0.1 + distance / 8]], 1.0)
+    found = _recover(_two_latents(), _two_latents(prior, failure))
+    copies = [is_copy and own < max(prior) for own in prior]
+    assert found.duplicate.tolist() == copies
+    assert found.kept.tolist() == [not is_copy for is_copy in copies]

@@ -264,11 +264,14 @@ def _filter(columns, usage):
     )
 
 
+_recover_by_usage = jax.jit(sparse_coding.recover_by_usage)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_recovery_agrees_with_scipy_and_a_plain_filter(seed):
     truth, columns, usage = _learned(seed)
     padded = np.concatenate([columns, np.zeros((3, 30))])
-    recovery = jax.jit(sparse_coding.recover_by_usage)(
+    recovery = _recover_by_usage(
         SparseCoding(jnp.asarray(truth)),
         SparseCoding(jnp.asarray(padded)),
         jnp.arange(19) < 16,
@@ -290,3 +293,40 @@ def test_usage_is_the_share_of_samples_with_a_column_active():
     params = SparseCoding(jnp.eye(3, 5))
     x = jnp.array([[1.0, 0.004, 0, 0, 0], [0.5, 0.2, -1, 0, 0]])
     np.testing.assert_allclose(sparse_coding.usage(params, x), [1.0, 0.5, 0.0])
+
+
+def _turned(distance):
+    """The first unit vectors, the first one turned by that squared distance."""
+    columns = np.eye(3, 5)
+    cosine = 1 - distance / 2
+    columns[0, [0, 4]] = cosine, np.sqrt(1 - cosine**2)
+    return columns
+
+
+_recover = jax.jit(sparse_coding.recover)
+
+
+@pytest.mark.parametrize(("distance", "is_near"), [(0.0019, True), (0.0021, False)])
+def test_a_column_matches_and_repeats_what_is_within_a_squared_distance(
+    distance, is_near
+):
+    truth, model = SparseCoding(jnp.eye(3, 5)), SparseCoding(_turned(distance))
+    assert _recover(truth, model).matched.tolist() == [0 if is_near else -1, 1, 2]
+    columns = np.concatenate([np.eye(1, 5), _turned(distance)[:2]])
+    for usage in ([0.2, 0.1, 0.3], [0.1, 0.2, 0.3]):
+        found = _recover_by_usage(
+            truth, SparseCoding(jnp.asarray(columns)), jnp.ones(3), jnp.array(usage)
+        )
+        rarer = np.arange(3) == np.argmin(usage)
+        assert found.duplicate.tolist() == (rarer & is_near).tolist()
+
+
+def test_a_column_that_no_held_out_sample_needs_is_unused():
+    truth = SparseCoding(jnp.eye(3, 5))
+    held_out = jnp.array([[0.5, 0, 0.0051, 0, 0], [0, 0.0049, 0, 0, 1]])
+    found = _recover(truth, truth, None, held_out)
+    assert found.discarded.tolist() == [False, True, False]
+    assert (found.num_recovered, found.num_recovered_after_filter) == (3, 2)
+    live = jnp.array([0.0, 1, 1])
+    assert _recover(truth, truth, live, held_out).kept.tolist() == [False, False, True]
+    assert _recover(truth, truth, live).kept.tolist() == [False, True, True]
