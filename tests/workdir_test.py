@@ -241,3 +241,9 @@ def test_json_of_another_shape_with_our_mark_is_refused(run):
         about = {"format": "lvm_jax 3", "identity": identity}
         workdir.write_json(run / workdir.PLAN, about)
         _refused(run, "expected what .* was made with")
+
+
+def test_a_wave_whose_runs_are_said_to_be_others_is_refused(run):
+    wave = run / "waves" / "0000" / "wave.json"
+    workdir.write_json(wave, workdir.read_json(wave) | {"seeds": [1, 0]})
+    _refused(run, "expected a checkpoint of the wave's levels, settings and seeds")

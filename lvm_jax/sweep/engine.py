@@ -350,6 +350,16 @@ class Sweep:
             gathered = _gather([_with_key(run, jax.random.key_data) for run in runs])
         return self._by_group(lambda leaf, group: leaf[: len(group.runs)], gathered)
 
+    def has(self, runs: tuple[Run, ...]) -> bool:
+        """Whether runs from `gather` are of this sweep's seeds, levels and settings."""
+
+        def is_own(run, group):
+            found = run.key, run.live, run.hyperparams
+            starts = jax.tree.map(lambda leaf: leaf[: len(run.key)], self._start(group))
+            return jax.tree.all(jax.tree.map(np.array_equal, found, starts))
+
+        return all(map(is_own, runs, self.groups))
+
     def place(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
         """Puts runs from `gather` on this sweep's devices, however many there are."""
 

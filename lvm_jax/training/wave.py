@@ -14,6 +14,7 @@ from lvm_jax.sweep.engine import Chunk, Sweep
 from lvm_jax.training.checkpoint import Checkpoints, Restored, concatenate
 from lvm_jax.training.progress import Moment, Progress
 from lvm_jax.training.results import Part
+from lvm_jax.training.workdir import WorkdirError
 
 
 class Stopped(Exception):
@@ -80,6 +81,7 @@ def train_wave(
       Part.
 
     Raises:
+      WorkdirError: if no checkpoint is whole, or the last is of other runs.
       ValueError: if more epochs are there than are asked for.
       OSError: if a checkpoint cannot be written.
       Stopped: when told to, once the state is saved.
@@ -103,6 +105,11 @@ def train_wave(
 def _restore(sweep: Sweep, checkpoints: Checkpoints | None) -> Restored | None:
     """The last whole checkpoint, which the first process sends to all others."""
     restored = checkpoints.restore(sweep.run_shapes()) if checkpoints else None
+    if restored and not sweep.has(restored.runs):
+        raise WorkdirError(
+            "expected a checkpoint of the wave's levels, settings and seeds, got one of "
+            "others"
+        )
     if jax.process_count() == 1:
         return restored
     epoch = np.int32(restored.epoch if restored else 0)
