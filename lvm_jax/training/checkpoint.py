@@ -67,8 +67,7 @@ class Checkpoints:
         """
         self._directory = pathlib.Path(directory) / "checkpoints"
         self._history = pathlib.Path(directory) / "history"
-        for folder in (self._directory, self._history):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
         self._epoch = 0  # of the last checkpoint, or of the one that is written
         self._records = {}  # digests of the records up to it, by name of the file
         self._writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -94,6 +93,7 @@ class Checkpoints:
         self._written = self._writer.submit(self._write, span, runs, records)
 
     def _write(self, span: str, runs: Any, records: Any) -> None:
+        self._history.mkdir(exist_ok=True)
         archive.write(self._history / span, records)
         archive.write(self._path("npz"), runs)
         self._records[span] = digest([self._history / span])
@@ -118,7 +118,7 @@ class Checkpoints:
         """Removes the checkpoints of other epochs, and what is left of half of one."""
         for path in sorted(self._directory.iterdir()):
             name = _NAME.fullmatch(path.name)
-            if name and int(name[1]) not in epochs:
+            if name and int(name[1]) not in epochs and path.is_file():
                 path.unlink()
 
     def wait(self) -> None:

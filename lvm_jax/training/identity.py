@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,9 @@ import numpy as np
 from lvm_jax.files import archive, release
 from lvm_jax.sweep.plan import Plan, as_levels
 from lvm_jax.types import Task, level_name
+
+# What these flags of XLA say does not reach a number.
+_HARMLESS = "--xla_dump", "--xla_force_host_platform_device_count"
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -54,11 +58,22 @@ def identity(task: Task, plan: Plan, block: int | None) -> dict[str, Any]:
             "about": task.about,
             "batch_size": plan.batch_size,
             "block": block,
+            "compiler": _compiler(),
             "precision": plan.precision,
             "records_per_epoch": plan.records_per_epoch,
             "snapshot_every": plan.snapshot_every,
         }
     )
+
+
+def _compiler() -> dict[str, Any]:
+    """What the environment tells XLA, and changes how numbers are rounded."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    names = "jax_disable_most_optimizations", "jax_optimization_level"
+    return {
+        "XLA_FLAGS": sorted(flag for flag in flags if not flag.startswith(_HARMLESS)),
+        **{name: jax.config.values.get(name) for name in names},
+    }
 
 
 def versions() -> dict[str, str]:

@@ -107,8 +107,8 @@ def _restore(sweep: Sweep, checkpoints: Checkpoints | None) -> Restored | None:
     restored = checkpoints.restore(sweep.run_shapes()) if checkpoints else None
     if restored and not sweep.has(restored.runs):
         raise WorkdirError(
-            "expected a checkpoint of the wave's levels, settings and seeds, got one of "
-            "others"
+            "expected a checkpoint of the wave's levels, settings and seeds, got that "
+            "of others"
         )
     if jax.process_count() == 1:
         return restored

@@ -149,7 +149,7 @@ def check(path: pathlib.Path, identity: dict[str, Any] | None) -> None:
 
 
 def _check_folders(path: pathlib.Path) -> None:
-    """Checks that nothing is written through a link."""
+    """Checks that what is to be written can be, and not through a link."""
     for folder in (path / FIGURES, path / _WAVES, *(path / _WAVES).rglob("*")):
         if folder.is_symlink():
             raise ValueError(
@@ -158,6 +158,9 @@ def _check_folders(path: pathlib.Path) -> None:
     for folder in (path / FIGURES, path / _WAVES):
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"expected a folder, got the file {folder}")
+    for name in (DATA, RESULTS, HISTORY, KEPT, FLAGS, TRUTH):
+        if (path / name).is_dir():
+            raise ValueError(f"expected a file, got the folder {path / name}")
 
 
 def _check_identity(
