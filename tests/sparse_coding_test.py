@@ -122,6 +122,46 @@ def test_least_squares_has_the_gradient_of_the_pseudo_inverse():
         check_grads(codes, (dictionaries, x), order=1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_latents", [3, 12])
+def test_a_dictionary_of_zeros_has_codes_of_zeros(precision, num_latents):
+    assert not _least_squares(np.zeros((num_latents, 10)), np.ones((2, 10))).any()
+
+
+def test_rows_of_any_size_become_unit_vectors_of_finite_gradient(precision):
+    info = np.finfo(precision)
+    powers = np.arange(info.minexp + 24, info.maxexp - 2, info.maxexp // 32)
+    random = np.random.default_rng(0).normal(size=(powers.size, 7)).clip(-3, 3)
+    rows = np.ldexp(random, powers[:, None]).astype(precision)
+    exact = np.ldexp(rows.astype(np.float64), -powers[:, None])  # of ordinary size
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    exact /= lengths
+    unit = jax.jit(sparse_coding.normalise)(rows)
+    np.testing.assert_allclose(unit, exact, rtol=1e-5, atol=4 * info.eps)
+    weights = np.arange(7.0)
+    gradient = jax.grad(lambda rows: (sparse_coding.normalise(rows) @ weights).sum())
+    found = np.asarray(gradient(rows), np.float64)
+    assert np.isfinite(found).all()
+    along = (weights - (exact @ weights)[:, None] * exact) / lengths
+    normal = np.abs(powers) < info.maxexp - 24  # where the gradient's numbers are
+    np.testing.assert_allclose(
+        np.ldexp(found, powers[:, None])[normal], along[normal], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_row_of_zeros_stays_and_has_no_gradient():
+    rows = jnp.zeros((2, 3)).at[1].set(1)
+    assert not sparse_coding.normalise(rows)[0].any()
+    gradient = jax.grad(lambda rows: sparse_coding.normalise(rows)[0].sum())
+    assert not gradient(rows).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_shows(value):
+    rows = jnp.ones((2, 3)).at[0, 0].set(value)
+    unit = sparse_coding.normalise(rows)
+    assert np.isnan(unit[0]).any() and np.isfinite(unit[1]).all()
+
+
 def test_init_draws_unit_columns_that_do_not_depend_on_the_width():
     init = jax.jit(sparse_coding.init, static_argnums=(1, 2))
     wide = init(jax.random.key(0), 9, 20).dictionary

@@ -42,11 +42,22 @@ class SparseCoding(NamedTuple):
 
 
 def normalise(dictionary: chex.Array) -> chex.Array:
-    """Scales every row of [K, D] to unit length; rows of zeros stay."""
+    """Scales every row of [K, D] to unit length; rows of zeros stay.
+
+    Rows whose squares leave the range of numbers, or the gradient of whose length does,
+    are scaled by a power of two first.
+    """
     square = jnp.einsum("kd,kd->k", dictionary, dictionary)
+    bound = 2.0 ** (2 * (jnp.finfo(dictionary.dtype).maxexp // 3))
+    power = jnp.where(
+        square > bound, 1 / bound, jnp.where(square < 1 / bound, bound, 1.0)
+    )
+    # Laid out, as XLA would add up the squares of all rows in another order.
+    scaled = jax.lax.optimization_barrier(dictionary * power[:, None])
+    square = jnp.where(power == 1, square, jnp.einsum("kd,kd->k", scaled, scaled))
     is_zero = square == 0
     scale = jnp.where(is_zero, 0, jax.lax.rsqrt(jnp.where(is_zero, 1, square)))
-    return dictionary * scale[:, None]
+    return dictionary * scale[:, None] * power[:, None]
 
 
 def init(key: chex.PRNGKey, num_latents: int, num_observed: int) -> SparseCoding:
@@ -201,7 +212,7 @@ def least_squares(params: SparseCoding, x: chex.Array) -> chex.Array:
     is_wide = num_latents > num_observed
     gram = jnp.einsum("dk,dl->kl" if is_wide else "kd,ld->kl", dictionary, dictionary)
     norm = jnp.sqrt(jnp.einsum("kl,kl->", gram, gram))
-    guard = _GUARD[gram.dtype.name] * norm
+    guard = _GUARD[gram.dtype.name] * jnp.where(norm > 0, norm, 1.0)
     gram += guard * jnp.eye(len(gram), dtype=gram.dtype)
     inverse_factor = _inverse_factor(gram)
 
