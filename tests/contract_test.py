@@ -538,6 +538,7 @@ _RATES = noisy_or.NvilHyperparams()
         ({"settings": {"a": {2: _RATES}}}, "for level 1 in setting 'a', got levels 2"),
         ({"settings": {"a": _RATES._replace(q_rate="x")}}, "finite numbers as setting"),
         ({"settings": {"a": _RATES._replace(q_rate=np.nan)}}, "finite numbers as"),
+        ({"settings": {"a": _RATES._replace(q_rate=1e39)}}, "as float32 has them"),
         (
             {
                 "settings": {

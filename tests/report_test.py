@@ -496,6 +496,26 @@ def test_levels_at_which_all_runs_diverged_keep_their_place():
     assert _png(figure)
 
 
+@pytest.mark.parametrize("values", [[math.inf, -math.inf], [1e308, -1e308, math.nan]])
+def test_values_without_measure_are_reported_without_a_warning(tmp_path, values):
+    results = _results(settings=("slow", "fast"), num_truths=None)
+    history = results.history["held_out_elbo"]
+    history[...] = np.resize(values, history.shape)
+    results.history["diverged"][0] = True
+    text = report.write(results, tmp_path, headers=_ELBO)
+    assert "nan [nan, nan]" in text
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "elbo.png",
+        "elbo_by_epoch.png",
+    }
+
+
+def test_long_numbers_are_written_with_an_exponent():
+    interval = report.Interval(-2.6e29, -math.inf, 123456789.0)
+    assert interval.format(1) == "-2.6e+29 [-inf, 123456789.0]"
+    assert interval.format(0, sign="+") == "-3e+29 [-inf, +123456789]"
+
+
 def test_figures_of_nothing_are_errors(kept):
     bare = report.summarise(_without_recovery(kept), None, [])
     for summaries in (bare, []):

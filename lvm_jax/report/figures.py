@@ -18,6 +18,7 @@ _LEVELS_LABEL = "latent variables learned"
 # C3 is the truth's and C7, a grey, that of runs.
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LARGEST = 1e300  # that axes can be laid out for
 _MAX_SETTINGS = len(_COLORS)  # as many as can be told apart
 
 
@@ -181,10 +182,16 @@ def _draw_series(
     return handles
 
 
+def _drawable(values: Any) -> np.ndarray:
+    """The values, nan where they are too large for an axis."""
+    values = np.asarray(values, float)
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)
+
+
 def _draw_intervals(
     axes: Axes, positions: Sequence[float], intervals: Sequence[Interval], **line
 ) -> Any:
-    estimates, low, high = np.array(intervals, float).reshape(-1, 3).T
+    estimates, low, high = _drawable(intervals).reshape(-1, 3).T
     spread = np.abs([low - estimates, high - estimates])
     return axes.errorbar(positions, estimates, spread, **line)
 
@@ -280,7 +287,7 @@ def _draw_runs(
             values = summary.column(of_group, measure)
             place = index + shift
             places = place + _spread(len(values), half)
-            axes.plot(places, values, ".", ms=3, **dots)
+            axes.plot(places, _drawable(values), ".", ms=3, **dots)
             mean["mfc"] = "white" if summary.is_bound(of_group, measure) else color
             interval = summary.mean_interval(values)
             _draw_intervals(axes, [place], [interval], zorder=3, **mean)
@@ -306,7 +313,9 @@ def _draw_references(
     """
     handles = []
     if truth is not None:
-        line = axes.axhline(truth, color="C3", lw=1, ls="--", label="true model")
+        line = axes.axhline(
+            _drawable(truth).item(), color="C3", lw=1, ls="--", label="true model"
+        )
         handles.append(line)
     if bound is not None:
         marker = {"marker": "o", "mfc": "white", "color": bound}
@@ -423,7 +432,8 @@ def _draw_bands(axes: Axes, results: Any, column: str, setting: int) -> list[Lin
     num_levels, _, num_epochs = values.shape
     lines = []
     for level, color in enumerate(_level_colors(num_levels)):
-        mean, low, high = summary.mean_intervals(values[level], counted[level])
+        intervals = summary.mean_intervals(values[level], counted[level])
+        mean, low, high = _drawable(intervals)
         marker = "o" if num_epochs == 1 else None
         lines += axes.plot(results.epochs, mean, color=color, marker=marker)
         axes.fill_between(results.epochs, low, high, alpha=0.2, lw=0, color=color)

@@ -15,6 +15,7 @@ from scipy import stats
 Row = Mapping[str, Any]
 
 _CONFIDENCE = 0.95
+_LONG = 1e12  # what is written with an exponent from here on
 
 
 class Interval(NamedTuple):
@@ -26,7 +27,10 @@ class Interval(NamedTuple):
 
     def format(self, digits: int, scale: float = 1.0, sign: str = "") -> str:
         """The estimate with the interval in brackets; with sign "+", signed."""
-        value, low, high = (f"{scale * number:{sign}.{digits}f}" for number in self)
+        value, low, high = (
+            f"{number:{sign}.{digits}{'f' if abs(number) < _LONG else 'e'}}"
+            for number in (scale * number for number in self)
+        )
         return f"{value} [{low}, {high}]"
 
 
@@ -100,7 +104,7 @@ def paired_interval(values: Sequence[float], others: Sequence[float]) -> Interva
         raise ValueError(
             f"expected pairs of values, got {len(values)} and {len(others)} of them"
         )
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):  # of infinite values, and the largest
         return mean_interval(np.asarray(values, float) - np.asarray(others, float))
 
 

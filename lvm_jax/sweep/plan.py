@@ -9,7 +9,6 @@ import functools
 import itertools
 import math
 import numbers
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -124,10 +123,10 @@ class Plan:
         for setting, level in itertools.product(self.settings, self.levels):
             values = self.hyperparams(level, setting)
             fields = getattr(values, "_fields", None)
-            if fields is None or not all(map(_is_finite, values)):
+            if fields is None or not all(_is_finite(x, self.precision) for x in values):
                 raise ValueError(
                     f"expected a NamedTuple of finite numbers as setting {setting!r}, "
-                    f"got {values!r}"
+                    f"as {self.precision} has them, got {values!r}"
                 )
             if fields != self.hyperparam_names:
                 raise ValueError(
@@ -166,8 +165,9 @@ def _is_whole(value: Any, least: int, limit: float = math.inf) -> bool:
     return isinstance(value, numbers.Integral) and least <= value < limit
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and abs(value) <= sys.float_info.max
+def _is_finite(value: Any, precision: str) -> bool:
+    largest = float(np.finfo(precision).max)
+    return isinstance(value, numbers.Real) and abs(value) <= largest
 
 
 class RunName(NamedTuple):
