@@ -26,6 +26,7 @@ from lvm_jax.training import Interruption, Progress, WorkdirError, describe, wor
 from lvm_jax.training.identity import identity, plan_as_json
 from lvm_jax.types import Dataset, Hyperparams, Level, Task
 
+_MAX_SAMPLES = 10_000_000  # that a machine has memory to draw
 _EXIT_USAGE = 2
 _EXIT_STOPPED = 143  # of a process whose job was told to stop by another
 _LOST = "expected all processes of the job to answer, got one that is lost"
@@ -70,8 +71,9 @@ class Drawn:
         self._num_samples = flags.DEFINE_integer(
             "num_samples",
             num_samples,
-            "Samples to draw, held-out ones included.",
+            "Samples to draw, held-out ones included, all at once.",
             lower_bound=3,
+            upper_bound=_MAX_SAMPLES,
         )
         self._held_out = flags.DEFINE_integer(
             "held_out",

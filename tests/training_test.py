@@ -284,8 +284,9 @@ def test_fewer_epochs_than_there_are_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["epochs", "checkpoint_every"])
 def test_arguments_out_of_range_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="of at least 1, got 0"):
-        _train(workdir=tmp_path / "run", **{name: 0})
+    for value in (0, 2**31):
+        with pytest.raises(ValueError, match=f"from 1 to 2147483647, got {value}"):
+            _train(workdir=tmp_path / "run", **{name: value})
     assert not (tmp_path / "run").exists()
 
 

@@ -44,20 +44,15 @@ class SparseCoding(NamedTuple):
 def normalise(dictionary: chex.Array) -> chex.Array:
     """Scales every row of [K, D] to unit length; rows of zeros stay.
 
-    Rows whose squares leave the range of numbers, or the gradient of whose length does,
-    are scaled by a power of two first.
+    Rows of any size: their largest entry is made one first, which has no gradient, as
+    the result does not depend on it.
     """
+    largest = jax.lax.stop_gradient(jnp.abs(dictionary).max(axis=1, keepdims=True))
+    dictionary = dictionary / jnp.where(largest > 0, largest, 1)
     square = jnp.einsum("kd,kd->k", dictionary, dictionary)
-    bound = 2.0 ** (2 * (jnp.finfo(dictionary.dtype).maxexp // 3))
-    power = jnp.where(
-        square > bound, 1 / bound, jnp.where(square < 1 / bound, bound, 1.0)
-    )
-    # Laid out, as XLA would add up the squares of all rows in another order.
-    scaled = jax.lax.optimization_barrier(dictionary * power[:, None])
-    square = jnp.where(power == 1, square, jnp.einsum("kd,kd->k", scaled, scaled))
     is_zero = square == 0
     scale = jnp.where(is_zero, 0, jax.lax.rsqrt(jnp.where(is_zero, 1, square)))
-    return dictionary * scale[:, None] * power[:, None]
+    return dictionary * scale[:, None]
 
 
 def init(key: chex.PRNGKey, num_latents: int, num_observed: int) -> SparseCoding:

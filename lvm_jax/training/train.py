@@ -32,6 +32,7 @@ from lvm_jax.training.workdir import (
 )
 from lvm_jax.types import Task, level_name
 
+_MAX_EPOCHS = 2**31 - 1  # as they are counted by int32
 _SHARE = 0.9  # of memory; the rest is for what the compiler does not plan
 
 
@@ -115,8 +116,8 @@ def train(
         ("num_epochs", num_epochs),
         ("checkpoint_every", checkpoint_every),
     ):
-        if value < 1:
-            raise ValueError(f"expected {name} of at least 1, got {value}")
+        if not 1 <= value <= _MAX_EPOCHS:
+            raise ValueError(f"expected {name} from 1 to {_MAX_EPOCHS}, got {value}")
     path = None if workdir is None else pathlib.Path(workdir)
     _check_processes(
         task,
