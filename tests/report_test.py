@@ -510,6 +510,12 @@ def test_values_without_measure_are_reported_without_a_warning(tmp_path, values)
     }
 
 
+def test_differences_of_the_largest_numbers_are_reported_without_a_warning():
+    largest = [1.7e308, 1.7e308], [-1.7e308, -1.7e308]
+    for interval in (report.paired_interval, report.difference_interval):
+        assert interval(*largest).estimate == math.inf
+
+
 def test_long_numbers_are_written_with_an_exponent():
     interval = report.Interval(-2.6e29, -math.inf, 123456789.0)
     assert interval.format(1) == "-2.6e+29 [-inf, 123456789.0]"

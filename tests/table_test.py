@@ -29,6 +29,29 @@ def test_rows_are_lines_of_csv(tmp_path):
         assert list(csv.reader(file))[2] == ["1", 'x"y']
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2,3\n", "2 cells, as the first row has, got another number in row 1"),
+        (
+            b"a,b\n1,2\n1\n",
+            "2 cells, as the first row has, got another number in row 2",
+        ),
+        (b'a,b\n1,"2\n', "expected a table, got unexpected end of data after line 1"),
+        (b"a,b\n1,\0\n", "expected a text file, got binary data"),
+        (b"a,b\n1,\xff\n", "expected a text file, got binary data"),
+        (b"a\n" + b"1" * 200_000, "expected a table, got field larger than"),
+    ],
+)
+def test_another_table_is_refused(tmp_path, content, message):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        table.read_rows(path)
+    assert str(error.value).startswith(f"{path}: expected ")
+    assert message in str(error.value)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "rows.csv"
     table.write_rows(path, [{"a": 1}])

@@ -68,13 +68,35 @@ def read_rows(path: pathlib.Path) -> list[Row]:
 
     Raises:
       OSError: if the file cannot be read.
+      ValueError: if it is no such table.
     """
+    name = regular.shown(path)
     with regular.open_file(path) as file:
-        lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        return [
-            {name: _value(text) for name, text in row.items()}
-            for row in csv.DictReader(lines)
-        ]
+        lines = io.StringIO(_decoded(regular.read_text(file, name), "utf-8", name))
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(
+            f"{name}: expected a table, got {error} after line {reader.line_num}"
+        ) from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{name}: expected {len(reader.fieldnames)} cells, as the first row "
+                f"has, got another number in row {number} below it"
+            )
+    return [{key: _value(text) for key, text in row.items()} for row in rows]
+
+
+def _decoded(content: bytes, encoding: str, name: str) -> str:
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        if b"\0" not in content:
+            return content.decode(encoding)
+    except UnicodeDecodeError:
+        pass
+    raise ValueError(f"{name}: expected a text file, got binary data")
 
 
 def _numbers(text: str, path: pathlib.Path, line: int) -> np.ndarray:
@@ -102,12 +124,9 @@ def lines(path: pathlib.Path) -> list[np.ndarray]:
       OSError: if the file cannot be read.
       ValueError: if it is empty, no text, or holds anything but finite numbers.
     """
+    name = regular.shown(path)
     with regular.open_file(path) as file:
-        content = regular.read_text(file, regular.shown(path))
-    content = content.removeprefix(codecs.BOM_UTF8)
-    if not content.isascii() or b"\0" in content:
-        raise ValueError(f"{path}: expected a text file, got binary data")
-    text = content.decode("ascii")
+        text = _decoded(regular.read_text(file, name), "ascii", name)
     found = [
         _numbers(line, path, number)
         for number, line in enumerate(text.splitlines(), 1)
