@@ -1,6 +1,8 @@
 """The neural parameterization, its learner and its data."""
 
 import functools
+import itertools
+import types
 from typing import NamedTuple
 
 import jax
@@ -8,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import neural_pcfg as experiment
+from experiments import true_grammar
 from lvm_jax.pcfg import (
     Live,
+    MaximumLikelihoodHyperparams,
     Pcfg,
     Truth,
     corpus,
@@ -96,12 +101,83 @@ def test_the_start_is_the_study_s():
 def test_probabilities_sum_to_one_over_live_symbols():
     sizes = (_N + 2, _T + 1)
     start, _, _ = _after_two_steps(*sizes)
-    grammar = neural.grammar_of(start.params, _live(*sizes))
+    grammar = jax.jit(neural.grammar_of)(start.params, _live(*sizes))
     np.testing.assert_allclose(np.exp(grammar.log_root).sum(), 1, rtol=1e-5)
     rows = np.exp(grammar.log_rules[:_N]).sum((1, 2))
     np.testing.assert_allclose(rows, 1, rtol=1e-5)
     assert np.exp(grammar.log_rules)[:, _N : _N + 2].sum() == 0
     assert np.exp(grammar.log_rules[_N:]).sum() == 0
+
+
+def _log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum())
+
+
+def _perceptron(params, x):
+    """A linear layer and two residual blocks, from plain matrix products."""
+
+    def dense(layer, x):
+        layer = params[f"Dense_{layer}"]
+        return x @ np.float64(layer["kernel"]) + layer["bias"]
+
+    x = dense(0, x)
+    for first, second in ((1, 2), (3, 4)):
+        hidden = np.maximum(dense(first, x), 0)
+        x = x + np.maximum(dense(second, hidden), 0)
+    return x
+
+
+def test_the_networks_are_their_matrix_products():
+    """Of parameters so large that every layer shows."""
+    start, _, _ = _after_two_steps(_N, _T)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: np.float32(0.5 * rng.normal(size=leaf.shape)), start.params
+    )
+    grammar = jax.jit(neural.grammar_of)(params, _live(_N, _T))
+    hidden = _perceptron(params["root_network"], params["root"])[0]
+    log_root = _log_softmax(params["root_weight"] @ hidden + params["root_bias"])
+    np.testing.assert_allclose(grammar.log_root, log_root, rtol=1e-5)
+    for embedding, log_rules in zip(
+        params["nonterminals"], grammar.log_rules, strict=True
+    ):
+        logits = params["rule_weight"] @ np.float64(embedding) + params["rule_bias"]
+        np.testing.assert_allclose(log_rules, _log_softmax(logits), rtol=1e-5)
+    hidden = _perceptron(params["word_network"], params["preterminals"])
+    logits = hidden @ params["words"]["kernel"] + params["words"]["bias"]
+    for row, log_emissions in zip(logits, grammar.log_emissions, strict=True):
+        np.testing.assert_allclose(log_emissions, _log_softmax(row), rtol=1e-5)
+
+
+def test_gradients_are_those_of_the_mean_of_a_batch_and_clipped_to_a_norm():
+    """Adam's first moment after one step is a tenth of the gradient."""
+    live, (start, _, _) = _live(_N, _T), _after_two_steps(_N, _T)
+
+    @jax.jit
+    def gradient(max_norm):
+        numbers = MaximumLikelihoodHyperparams(max_norm=max_norm)
+        learner = maximum_likelihood(_V, numbers, dimension=_DIMENSION)
+        end, _ = learner.step(None, start, live, _SENTENCES)
+        return jax.tree.map(lambda leaf: 10 * leaf, end.optimizer[1][0].mu)
+
+    def norm(tree):
+        return np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(tree)))
+
+    whole = jax.device_get(gradient(1e6))
+    for share in (0.5, 2.0):
+        clipped = gradient(share * norm(whole))
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(clipped), strict=True):
+            np.testing.assert_allclose(min(share, 1) * a, b, rtol=1e-4, atol=1e-7)
+
+    @jax.jit
+    def mean(step):
+        params = jax.tree.map(lambda x, g: x + step * g, start.params, whole)
+        grammar = neural.grammar_of(params, live)
+        return -pcfg.log_likelihood(grammar, _SENTENCES).mean()
+
+    step = 0.01
+    slope = (mean(step) - mean(-step)) / (2 * step)
+    np.testing.assert_allclose(slope, norm(whole) ** 2, rtol=1e-2)
 
 
 def test_steps_learn_and_leave_out_sentences_of_one_word():
@@ -111,8 +187,8 @@ def test_steps_learn_and_leave_out_sentences_of_one_word():
     evaluate = jax.jit(functools.partial(_learner().evaluate, None))
     before, after = (evaluate(state, live, held_out) for state in (start, end))
     assert after.objective > info.objective > before.objective
-    grammar = neural.grammar_of(start.params, live)
-    total = pcfg.log_likelihood(grammar, _SENTENCES[:2]).sum()
+    grammar = jax.jit(neural.grammar_of)(start.params, live)
+    total = jax.jit(pcfg.log_likelihood)(grammar, _SENTENCES[:2]).sum()
     np.testing.assert_allclose(before.objective, total / 5, rtol=1e-5)
     np.testing.assert_allclose(before.metrics["nll"], -before.objective)
 
@@ -343,6 +419,9 @@ def test_branching_trees_share_only_the_whole_sentence():
     assert recovery.count_spans(left, left, 1, 1).f1_inner() == 1
 
 
+_recover = jax.jit(recovery.recover)
+
+
 def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
     sentences = pcfg.sample(jax.random.key(0), sharp, 64, max_words=4)
     nonterminals, preterminals = np.array([2, 0, 1]), np.array([1, 3, 0, 2])
@@ -355,8 +434,7 @@ def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
     true = jax.jit(parse.viterbi)(sharp, sentences)
     truth = Truth(sharp, (sentences,), (true,))
     live = Live(jnp.ones(3), jnp.ones(4))
-    recover = jax.jit(recovery.recover)
-    found = recover(truth, shuffled, live)
+    found = _recover(truth, shuffled, live)
     _, usage = jax.jit(recovery.compare)(truth, shuffled)
     np.testing.assert_allclose(usage.sum(), 1, rtol=1e-5)
     assert found.matched.tolist() == np.argsort(preterminals).tolist()
@@ -364,12 +442,113 @@ def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
     assert found.measures["num_nonterminals_recovered"] == (used >= 0).sum()
     assert found.measures["f1"] == found.measures["f1_inner"] == 1
     dead = Live(jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 0.0, 0.0]))
-    fewer = recover(truth, shuffled, dead)
+    fewer = _recover(truth, shuffled, dead)
     assert fewer.num_recovered == 1
     assert fewer.measures["num_nonterminals_recovered"] <= 1
-    parsed = recovery.recover(sharp, shuffled, live, (sentences,))
+    parsed = _recover(sharp, shuffled, live, (sentences,))
     for a, b in zip(jax.tree.leaves(parsed), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def _of_pairs(rules, emissions):
+    """A grammar, in the shapes of the sharp one, of sentences of two words.
+
+    Args:
+      rules: [3, 4, 4] probabilities of pairs of preterminals.
+      emissions: [4, 6] probabilities.
+    """
+    log_rules = np.full((3, 7, 7), pcfg.LOG_ZERO, np.float32)
+    log_rules[:, 3:, 3:] = _log(rules)
+    return Pcfg(np.full(3, -np.log(3), np.float32), log_rules, _log(emissions))
+
+
+def _log(probs):
+    logs = np.log(np.maximum(probs, 1e-30))
+    return np.where(np.asarray(probs) > 0, logs, pcfg.LOG_ZERO).astype(np.float32)
+
+
+def _recovered(truth, model, words, labels):
+    """What sentences of a word twice, with labels of the truth's, tell of a model."""
+    sentences = np.full((64, 4), pcfg.PAD, np.int32)
+    sentences[:, :2] = np.asarray(words)[:, None]
+    spans = np.full((64, 3, 3), pcfg.PAD, np.int32)
+    spans[: len(labels), 0] = [[0, 1, label] for label in labels]
+    live = Live(jnp.ones(3), jnp.ones(4))
+    return _recover(Truth(truth, (sentences,), (spans,)), model, live)
+
+
+@pytest.mark.parametrize("is_seldom_learned", [False, True])
+@pytest.mark.parametrize(("num_others", "is_recovered"), [(31, True), (33, False)])
+def test_a_nonterminal_is_recovered_by_half_of_f1(
+    num_others, is_recovered, is_seldom_learned
+):
+    """Of a word's own nonterminal: 16 spans are shared, and others only learned, which
+    precision would see, or only true, which recall would.
+    """
+    model = _of_pairs(np.eye(4)[:3, :, None] * np.eye(4)[:3, None], np.eye(4, 6))
+    if is_seldom_learned:
+        words, labels = [0] * 16 + [1, 2] * 24, [0] * (16 + num_others)
+    else:
+        num_learned = 16 + num_others
+        words, labels = [0] * num_learned + [1] * (64 - num_learned), [0] * 16
+    found = _recovered(model, model, words, labels)
+    assert found.measures["num_nonterminals_recovered"] == is_recovered
+
+
+# Half of what a preterminal emits is the same word, and half is its own.
+_EMISSIONS = np.concatenate([np.full((4, 1), 0.5), 0.5 * np.eye(4, 5)], axis=1)
+
+
+def _used(weights, emissions=_EMISSIONS):
+    """A grammar whose preterminals emit a common word in these shares."""
+    return _of_pairs(np.tile(np.outer(weights, weights), (3, 1, 1)), emissions)
+
+
+@pytest.mark.parametrize(("share", "is_used"), [(0.00105, True), (0.00095, False)])
+def test_a_preterminal_of_a_thousandth_of_all_words_is_used(share, is_used):
+    model = _used([0.6 - share, share, 0.2, 0.2])
+    found = _recovered(model, model, [0] * 64, [0])
+    assert found.discarded.tolist() == [False, not is_used, False, False]
+    assert (found.num_recovered, found.num_kept) == (4, 3 + is_used)
+
+
+@pytest.mark.parametrize(("distance", "is_near"), [(0.099, True), (0.101, False)])
+def test_preterminals_match_and_repeat_within_a_tenth_of_total_variation(
+    distance, is_near
+):
+    other = _EMISSIONS.copy()
+    other[0, [1, 5]] = 0.5 - distance, distance
+    truth, words = _used([0.25] * 4), ([0] * 64, [0])
+    found = _recovered(truth, _used([0.25] * 4, other), *words)
+    assert found.matched.tolist() == [0 if is_near else -1, 1, 2, 3]
+    other[1] = _EMISSIONS[0]
+    for weights in ([0.2, 0.4, 0.2, 0.2], [0.4, 0.2, 0.2, 0.2]):
+        found = _recovered(truth, _used(weights, other), *words)
+        rarer = np.array([weights[0] < weights[1], weights[0] > weights[1], 0, 0])
+        assert found.duplicate.tolist() == (is_near & (rarer > 0)).tolist()
+
+
+def test_the_truth_s_nll_is_of_probabilities_given_the_lengths(sharp, monkeypatch):
+    """Against the sum of the probabilities of all sentences of two or three words."""
+    for name, value in {"_MIN_WORDS": 2, "_MAX_WORDS": 3}.items():
+        monkeypatch.setattr(experiment, name, types.SimpleNamespace(value=value))
+    monkeypatch.setattr(experiment, "_DATA", types.SimpleNamespace(key=None))
+    nothing = types.SimpleNamespace(
+        init=lambda *_: _Sum(jnp.zeros(()), jnp.zeros(())), model=lambda *_: sharp
+    )
+    monkeypatch.setattr(experiment.pcfg, "maximum_likelihood", lambda _: nothing)
+    monkeypatch.setattr(experiment, "_print_f1", lambda *_: None)
+    sentences = np.array(list(itertools.product(range(-1, 6), repeat=3)), np.int32)
+    sentences = sentences[(sentences[:, :2] >= 0).all(1)]
+    log_probs = np.float64(jax.jit(pcfg.log_likelihood)(sharp, sentences))
+    log_share = np.log(np.exp(log_probs).sum())
+    assert log_share < -0.1
+    test = Truth(sharp, (sentences[::5],), (np.zeros((51, 2, 3)),))
+    truth = true_grammar.Truth("random", sharp, tuple("uvwxyz"), None)
+    total = (log_probs[::5] - log_share).sum()
+    expected = -total / (sentences[::5] >= 0).sum()
+    found = experiment._print_truth(truth, test)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_the_english_grammar_is_small_proper_and_english():

@@ -366,6 +366,22 @@ def test_samples_have_the_grammar_s_frequencies(proper):
     assert set((longer >= 0).sum(1)) == {3, 4}
 
 
+def test_samples_keep_left_and_right_apart():
+    """A grammar of three sentences alone: b c, a b c and d a a."""
+    rules = np.full((_N, _N + _T, _N + _T), pcfg.LOG_ZERO, np.float32)
+    a, b, c, d = range(_N, _N + _T)
+    rules[0, a, 1] = rules[0, b, c] = rules[0, 2, a] = np.log(1 / 3)
+    rules[1, b, c] = rules[2, d, a] = 0.0
+    root = np.array([0.0, pcfg.LOG_ZERO, pcfg.LOG_ZERO], np.float32)
+    words = np.where(np.eye(_T, _V) > 0, 0, pcfg.LOG_ZERO).astype(np.float32)
+    sentences = pcfg.sample(
+        jax.random.key(0), Pcfg(root, rules, words), 600, max_words=4
+    )
+    found, counts = np.unique(sentences, axis=0, return_counts=True)
+    assert found.tolist() == [[0, 1, 2, -1], [1, 2, -1, -1], [3, 0, 0, -1]]
+    assert (counts > 150).all()
+
+
 def test_offspring_radius_tells_proper_grammars(proper):
     # A single nonterminal; two nonterminal children count twice.
     log_rules = jnp.log(jnp.array([[[0.3, 0.1], [0.1, 0.5]]]))
