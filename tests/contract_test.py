@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from lvm_jax import noisy_or, pcfg, sparse_coding
 from lvm_jax.sweep import Plan, Sweep, plan
 from lvm_jax.sweep.plan import RunName
 from lvm_jax.training.results import choose_kept
-from lvm_jax.types import Learner, Task
+from lvm_jax.types import Buckets, Info, Learner, Task
 
 _NUM_TRAIN = 500  # 25 steps an epoch
 
@@ -472,6 +472,90 @@ def test_evaluation_and_model_do_not_see_dead_latents(case, mixed, trained):
     dead = np.asarray(run.live) == 0
     assert dead.any() and (np.asarray(found.matched)[dead] == -1).all()
     _check_equal(found, recover(other, plain, run.live, case.task.held_out))
+
+
+class _Nothing(NamedTuple):
+    """No hyperparameter."""
+
+
+class _Log(NamedTuple):
+    """What a learner has been given at each of 24 steps; `params` counts them."""
+
+    params: jax.Array
+    samples: jax.Array
+    keys: jax.Array
+
+
+def _logger(hyperparams):
+    """A learner that learns nothing and writes down its batches and keys."""
+    del hyperparams
+
+    def init(key, live, train):
+        del key, live, train
+        return _Log(jnp.int32(0), jnp.zeros((24, 3)), jnp.zeros((24, 2), jnp.uint32))
+
+    def step(key, state, live, batch):
+        del live
+        count, numbers = state.params, jax.random.key_data(key)
+        state = _Log(
+            count + 1,
+            state.samples.at[count].set(batch),
+            state.keys.at[count].set(numbers),
+        )
+        return state, Info(jnp.float32(0), {})
+
+    def evaluate(key, state, live, data):
+        del state, live, data
+        high, low = jax.random.key_data(key)
+        return Info(jnp.float32(0), {"high": high, "low": low})
+
+    return Learner(init, step, evaluate, lambda params, live: params)
+
+
+@pytest.fixture(scope="module")
+def logged():
+    """What two runs write down in three epochs of two buckets, four batches of three
+    samples each, of 13: [run, epoch, step, ...]; and the keys of evaluations, twice an
+    epoch: [run, epoch, record, 2].
+    """
+    parts = np.arange(13.0), 100 + np.arange(13.0)
+    task = Task(name="log", learner=_logger, train=Buckets(parts), held_out=parts[0])
+    plan_ = Plan(
+        levels=(1,),
+        seeds=(0, 1),
+        settings={"": _Nothing()},
+        batch_size=3,
+        records_per_epoch=2,
+        epochs_per_call=2,
+    )
+    sweep_ = Sweep(task, plan_, devices=jax.devices()[:1])
+    (runs,), (records,) = _train(sweep_, 3)
+    assert runs.state.params.tolist() == [24, 24]
+    evaluations = np.stack([records.held_out["high"], records.held_out["low"]], -1)
+    return (
+        runs.state.samples.reshape(2, 3, 8, 3).astype(int),
+        runs.state.keys.reshape(2, 3, 8, 2),
+        evaluations.reshape(2, 3, 2, 2),
+    )
+
+
+def test_every_run_epoch_and_bucket_has_batches_of_its_own(logged):
+    samples, _, _ = logged
+    buckets = samples[..., 0] // 100
+    batches = {}
+    for run, epoch, bucket in itertools.product(range(2), range(3), range(2)):
+        own = samples[run, epoch][buckets[run, epoch] == bucket] - 100 * bucket
+        assert len(set(own.flat)) == 12 and set(own.flat) < set(range(13))
+        batches[run, epoch, bucket] = frozenset(map(tuple, own.tolist()))
+    assert len(set(batches.values())) == len(batches)
+    np.testing.assert_array_equal(buckets[0], buckets[1])
+    assert len(np.unique(buckets[0], axis=0)) == 3  # orders, one for each epoch
+
+
+def test_every_step_and_evaluation_has_a_key_of_its_own(logged):
+    _, *keys = logged
+    numbers = np.concatenate([leaf.reshape(-1, 2) for leaf in keys])
+    assert len(np.unique(numbers, axis=0)) == len(numbers)
 
 
 def _plan(levels, seeds, names=("a",)):
