@@ -63,7 +63,11 @@ _MIN_WORDS = flags.DEFINE_integer(
     "min_words", 2, "Least words of a sentence.", lower_bound=2
 )
 _MAX_WORDS = flags.DEFINE_integer(
-    "max_words", 20, "Most words of a sentence, 40 in the paper.", lower_bound=2
+    "max_words",
+    20,
+    "Most words of a sentence, 40 in the paper.",
+    lower_bound=2,
+    upper_bound=1000,
 )
 _NUM_BUCKETS = flags.DEFINE_integer(
     "num_buckets", 3, "Lengths that sentences are padded to, at most.", lower_bound=1

@@ -32,9 +32,14 @@ _VOCABULARY = flags.DEFINE_integer(
     "Words of the true grammar: of a corpus the most frequent ones, 10 000 in the "
     "paper; of a random grammar 100 unless this is given.",
     lower_bound=2,
+    upper_bound=1_000_000,
 )
 _TRUE_SYMBOLS = flags.DEFINE_integer(
-    "true_symbols", 10, "Symbols of each kind of the true grammar.", lower_bound=1
+    "true_symbols",
+    10,
+    "Symbols of each kind of the true grammar.",
+    lower_bound=1,
+    upper_bound=256,
 )
 _TRUE_EPOCHS = flags.DEFINE_integer(
     "true_epochs",
@@ -72,21 +77,18 @@ def _show(progress: Progress) -> None:
 
 
 def _stand_in(mean_length: float, num_words: int) -> pcfg.Pcfg:
-    """A grammar of the shape of a learned one, and of sentences of such a length.
+    """A grammar of sentences of any words and of such a length on average.
 
-    Every tree is right-branching: a nonterminal has a word, and then another
-    nonterminal or the last word.
+    Its only tree is right-branching: a nonterminal has a word, and then the
+    nonterminal again or the last word.
     """
-    num = _TRUE_SYMBOLS.value
-    rules = np.full((num, 2 * num, 2 * num), np.finfo(np.float32).tiny)
-    rules[:, num, num] = 1 / max(mean_length - 1, 1)
-    rules[:, num, 0] += 1 - rules[:, num, num]
-    return pcfg.normalise(
-        pcfg.Pcfg(
-            np.zeros(num, np.float32),
-            np.log(rules, dtype=np.float32),
-            np.zeros((num, num_words), np.float32),
-        )
+    last = 1 / max(mean_length - 1, 1)
+    rules = [[[0, 0], [1 - last, last]]]
+    smallest = np.finfo(np.float32).tiny
+    return pcfg.Pcfg(
+        np.zeros(1, np.float32),
+        np.log(np.maximum(np.array(rules, np.float32), smallest)),
+        np.full((1, num_words), -np.log(num_words), np.float32),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from sweep_process import run
 
+from lvm_jax import pcfg
 from lvm_jax.files import archive, table
 from lvm_jax.training import load
 from lvm_jax.training import workdir as layout
@@ -204,12 +206,66 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     [
         (["--grammar", "a", "--corpus", "b"], "expected --grammar or --corpus, got"),
         (["--grammar", "English"], "english, random or a file as grammar"),
-        (["--levels", "100000"], "expected levels that fit into"),
+        (["--levels=100000", "--max_words=3"], "expected levels that fit into"),
+        (["--min_words", "1"], "--min_words=1"),
         (["--grammar=random", "--radius=1.5"], "a radius above 0 and below 1, got 1.5"),
     ],
 )
 def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message):
     _check_refused("neural_pcfg", tmp_path / "run", args, message)
+
+
+def _corpus(tmp_path):
+    """Flags of a true grammar that is learned from a text."""
+    rng = np.random.default_rng(0)
+    sentences = [rng.choice(list("abcdefgh"), rng.integers(2, 4)) for _ in range(40)]
+    path = tmp_path / "a$b.txt"
+    path.write_text("".join(" ".join(words) + "\n" for words in sentences))
+    return [
+        *("--corpus", path, "--true_symbols=2", "--true_epochs=12", "--max_words=3"),
+        *("--num_buckets=1", "--num_samples=100", "--held_out=20", "--levels=2"),
+    ]
+
+
+def test_a_true_grammar_is_learned_as_durably_as_any_sweep(tmp_path):
+    flags, workdir = _corpus(tmp_path), tmp_path / "run"
+    learned = tmp_path / "run.truth"
+    only = ["--workdir", workdir, *flags, "--truth_only"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "experiments.neural_pcfg", *map(str, only)],
+        cwd=_ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as stopped:
+        assert any("epoch 1:" in line for line in stopped.stdout)
+        stopped.send_signal(signal.SIGTERM)
+        stopped.communicate(timeout=60)
+    assert stopped.returncode == 143
+    assert not workdir.exists() and not (learned / layout.RESULTS).exists()
+    refused = run("neural_pcfg", *only, "--data_seed=1")
+    assert refused.returncode == 2 and "data.seed=1 (there 0)" in refused.stderr
+    done = run("neural_pcfg", *only)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 12:" in done.stdout and "epoch 1:" not in done.stdout
+    history = table.read_rows(learned / layout.HISTORY)
+    assert [row["epoch"] for row in history] == list(range(1, 13))
+    _, words = pcfg.read_grammar(workdir / "truth.npz")
+    assert sorted(words) == [pcfg.UNKNOWN, *"abcdefgh"]
+
+
+def test_what_a_learned_truth_would_be_refused_for_is_refused_before(tmp_path):
+    flags = [*_corpus(tmp_path), "--batch_size=81"]
+    _check_refused("neural_pcfg", tmp_path / "run", flags, "at least 81 sentences")
+    assert not (tmp_path / "run.truth").exists()
+    planned = run(
+        *("neural_pcfg", "--workdir", tmp_path / "run", *flags),
+        *("--batch_size=80", "--dry_run"),
+    )
+    assert planned.returncode == 0, planned.stderr
+    assert "at 2x2\nwave 1 of 1: 1 run " in planned.stdout
+    assert planned.stdout.endswith("planned once the true grammar is learned\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"a$b.txt"}
 
 
 @pytest.mark.parametrize(

@@ -263,11 +263,12 @@ def log_length_probs(grammar: Pcfg, max_words: int) -> chex.Array:
     Returns:
       [max_words - 1], in nats.
     """
-    lengths = jnp.arange(2, max_words + 1)
-    num_preterminals = grammar.log_emissions.shape[0]
     total = jax.nn.logsumexp(grammar.log_emissions, axis=1)
-    words = jnp.broadcast_to(total, (lengths.size, max_words, num_preterminals))
-    return inside.log_likelihood(grammar.log_root, grammar.log_rules, words, lengths)
+    words = jnp.broadcast_to(total, (1, max_words, total.size))
+    (log_probs,) = inside.log_likelihoods_of_starts(
+        grammar.log_root, grammar.log_rules, words
+    )
+    return log_probs
 
 
 def offspring_radius(grammar: Pcfg) -> float:

@@ -363,6 +363,25 @@ def log_likelihood(
     return _score(log_root, charts, lengths)[0]
 
 
+def log_likelihoods_of_starts(
+    log_root: chex.Array, log_rules: chex.Array, log_emissions: chex.Array
+) -> chex.Array:
+    """log P of the first n words of each sentence, n from 2 to L, as a sentence.
+
+    Args:
+      log_root: [N], as `log_likelihood` has it, and so the others.
+      log_rules: [N, N + T, N + T].
+      log_emissions: [B, L, T].
+
+    Returns:
+      [B, L - 1], in nats.
+    """
+    charts, _ = fill(log_rules, log_emissions)
+    totals = jnp.einsum("bnw,n->bw", charts.by_first[:, 0], jnp.exp(log_root))
+    scores = jnp.log(jnp.maximum(totals, _SMALL)) + charts.first_scales[:, 0]
+    return scores[:, : log_emissions.shape[1] - 1]
+
+
 def _forward(log_root, log_rules, log_emissions, lengths):
     charts, saved = fill(log_rules, log_emissions)
     score, total = _score(log_root, charts, lengths)
