@@ -474,25 +474,28 @@ def test_evaluation_and_model_do_not_see_dead_latents(case, mixed, trained):
     _check_equal(found, recover(other, plain, run.live, case.task.held_out))
 
 
-class _Nothing(NamedTuple):
-    """No hyperparameter."""
+class _Script(NamedTuple):
+    """What a run of the logger measures: its best record, and where it fails."""
+
+    best: int
+    bad_step: int = -1
+    bad_record: int = -1
 
 
 class _Log(NamedTuple):
-    """What a learner has been given at each of 24 steps; `params` counts them."""
+    """What a learner has been given at each of 40 steps; `params` counts them."""
 
     params: jax.Array
     samples: jax.Array
     keys: jax.Array
 
 
-def _logger(hyperparams):
+def _logger(script):
     """A learner that learns nothing and writes down its batches and keys."""
-    del hyperparams
 
     def init(key, live, train):
         del key, live, train
-        return _Log(jnp.int32(0), jnp.zeros((24, 3)), jnp.zeros((24, 2), jnp.uint32))
+        return _Log(jnp.int32(0), jnp.zeros((40, 3)), jnp.zeros((40, 2), jnp.uint32))
 
     def step(key, state, live, batch):
         del live
@@ -502,54 +505,119 @@ def _logger(hyperparams):
             state.samples.at[count].set(batch),
             state.keys.at[count].set(numbers),
         )
-        return state, Info(jnp.float32(0), {})
+        objective = jnp.where(count == script.bad_step, jnp.nan, 0.0)
+        return state, Info(objective, {"count": jnp.float32(count)})
 
     def evaluate(key, state, live, data):
-        del state, live, data
+        del live, data
         high, low = jax.random.key_data(key)
-        return Info(jnp.float32(0), {"high": high, "low": low})
+        record = state.params // 4
+        objective = -jnp.abs(record - script.best)
+        objective = jnp.where(record == script.bad_record, jnp.nan, objective)
+        return Info(objective, {"high": high, "low": low})
 
     return Learner(init, step, evaluate, lambda params, live: params)
 
 
+# By name: the script, the epoch that is kept and the records that have diverged, of
+# five epochs of two records each; snapshots are taken after two and four.
+_SCRIPTS = {
+    "a snapshot is best": (_Script(4), 2, []),
+    "the end is best": (_Script(10), 5, []),
+    "best between snapshots": (_Script(6), 2, []),
+    "a step fails": (_Script(10, bad_step=17), 2, range(5, 11)),
+    "a record within an epoch fails": (_Script(8, bad_record=7), 4, [7]),
+    "a record of an epoch's end fails": (_Script(10, bad_record=8), 2, range(8, 11)),
+    "the first step fails": (_Script(1, bad_step=0), 0, range(1, 11)),
+}
+
+
 @pytest.fixture(scope="module")
-def logged():
-    """What two runs write down in three epochs of two buckets, four batches of three
-    samples each, of 13: [run, epoch, step, ...]; and the keys of evaluations, twice an
-    epoch: [run, epoch, record, 2].
-    """
+def logger():
+    """A sweep of two buckets of 13 samples, four batches of three each."""
     parts = np.arange(13.0), 100 + np.arange(13.0)
     task = Task(name="log", learner=_logger, train=Buckets(parts), held_out=parts[0])
     plan_ = Plan(
         levels=(1,),
         seeds=(0, 1),
-        settings={"": _Nothing()},
+        settings={name: script for name, (script, *_) in _SCRIPTS.items()},
         batch_size=3,
         records_per_epoch=2,
+        snapshot_every=2,
         epochs_per_call=2,
     )
-    sweep_ = Sweep(task, plan_, devices=jax.devices()[:1])
-    (runs,), (records,) = _train(sweep_, 3)
-    assert runs.state.params.tolist() == [24, 24]
+    return Sweep(task, plan_, devices=jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def written(logger):
+    """Its runs and records after five epochs."""
+    (runs,), (records,) = _train(logger, 5)
+    assert (runs.state.params == 40).all()
+    return runs, records
+
+
+@pytest.fixture(scope="module")
+def logged(written):
+    """Batches and keys of the first two runs, two seeds, [run, epoch, step, ...], and
+    keys of evaluations, [run, epoch, record, 2].
+    """
+    runs, records = written
     evaluations = np.stack([records.held_out["high"], records.held_out["low"]], -1)
     return (
-        runs.state.samples.reshape(2, 3, 8, 3).astype(int),
-        runs.state.keys.reshape(2, 3, 8, 2),
-        evaluations.reshape(2, 3, 2, 2),
+        runs.state.samples[:2].reshape(2, 5, 8, 3).astype(int),
+        runs.state.keys[:2].reshape(2, 5, 8, 2),
+        evaluations[:2].reshape(2, 5, 2, 2),
     )
+
+
+@pytest.mark.parametrize("name", _SCRIPTS)
+def test_what_is_kept_and_what_has_diverged(logger, written, name):
+    runs, records = written
+    kept = choose_kept(runs, 5)
+    _, epoch, diverged = _SCRIPTS[name]
+    own = _run_of(logger, (kept, records), 1, 0, name)
+    assert own[0].epoch == epoch and own[0].params == 8 * epoch
+    assert (np.flatnonzero(own[1].diverged) + 1).tolist() == list(diverged)
+    assert own[0].diverged == (10 in diverged)
+    np.testing.assert_array_equal(own[1].train["count"], np.arange(10) * 4 + 1.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"init": lambda *_: ()}, "a state with a field `params` from `init`, got"),
+        (
+            {"evaluate": lambda *_: Info(jnp.zeros(2), {})},
+            r"a scalar as objective .* got shapes \(\) and \(2,\)",
+        ),
+        (
+            {"step": lambda key, state, *_: (state, Info(jnp.zeros(3), {}))},
+            r"a scalar as objective .* got shapes \(3,\) and \(\)",
+        ),
+    ],
+)
+def test_a_learner_that_breaks_the_contract_is_refused(logger, change, message):
+    def broken(script):
+        return _logger(script)._replace(**change)
+
+    task = dataclasses.replace(logger.task, learner=broken)
+    sweep_ = Sweep(task, logger.plan, devices=jax.devices()[:1])
+    with pytest.raises(ValueError, match=message):
+        sweep_.record_shapes(1)
 
 
 def test_every_run_epoch_and_bucket_has_batches_of_its_own(logged):
     samples, _, _ = logged
     buckets = samples[..., 0] // 100
     batches = {}
-    for run, epoch, bucket in itertools.product(range(2), range(3), range(2)):
+    for run, epoch, bucket in itertools.product(range(2), range(5), range(2)):
         own = samples[run, epoch][buckets[run, epoch] == bucket] - 100 * bucket
         assert len(set(own.flat)) == 12 and set(own.flat) < set(range(13))
         batches[run, epoch, bucket] = frozenset(map(tuple, own.tolist()))
     assert len(set(batches.values())) == len(batches)
     np.testing.assert_array_equal(buckets[0], buckets[1])
-    assert len(np.unique(buckets[0], axis=0)) == 3  # orders, one for each epoch
+    assert len(np.unique(buckets[0], axis=0)) > 1
 
 
 def test_every_step_and_evaluation_has_a_key_of_its_own(logged):
