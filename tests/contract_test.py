@@ -525,6 +525,7 @@ _SCRIPTS = {
     "a snapshot is best": (_Script(4), 2, []),
     "the end is best": (_Script(10), 5, []),
     "best between snapshots": (_Script(6), 2, []),
+    "the last snapshot is as good as the end": (_Script(9), 4, []),
     "a step fails": (_Script(10, bad_step=17), 2, range(5, 11)),
     "a record within an epoch fails": (_Script(8, bad_record=7), 4, [7]),
     "a record of an epoch's end fails": (_Script(10, bad_record=8), 2, range(8, 11)),
@@ -657,6 +658,13 @@ def test_plan_takes_levels_of_several_kinds():
     assert [mask.sum() for mask in masks] == [17, 20]
 
 
+def test_a_plan_makes_tuples_of_lists():
+    made = _plan([8, 16], range(2))
+    assert (made.levels, made.seeds) == ((8, 16), (0, 1))
+    assert plan.as_levels([[8, 16], [4, 4]]) == ((8, 16), (4, 4))
+    assert plan.as_levels([8, 3]) == (8, 3)
+
+
 def test_runs_of_a_level_and_seed_have_their_own_key():
     keys = [
         tuple(jax.random.key_data(plan.run_key(seed, level)).tolist())
@@ -673,6 +681,7 @@ _RATES = noisy_or.NvilHyperparams()
     ("fields", "message"),
     [
         ({"levels": (0,)}, "levels of at least 1 and below 2147483648, got 0"),
+        ({"levels": ((1, 0),)}, r"levels of at least 1 .* got \(1, 0\)"),
         ({"levels": ()}, "levels without repeats"),
         ({"seeds": (1, 1)}, "seeds without repeats"),
         ({"levels": (8.0,)}, "levels of at least 1 and below 2147483648, got 8.0"),

@@ -155,6 +155,12 @@ def test_a_kept_row_is_the_history_row_at_the_kept_epoch(trained):
     assert epochs == {0, 2, 4}
 
 
+def test_a_kept_model_is_the_first_run_s(trained):
+    params, live = trained.kept_model(8)
+    of_last_record = 803.25 + 8000  # level 8, seed 3, setting a
+    assert params.weight.tolist() == [of_last_record] * 3 and live.shape == (9,)
+
+
 def test_a_run_that_diverged_has_kept_nothing_and_recovered_nothing(trained):
     (row,) = [row for row in trained.kept_rows() if row["diverged"]]
     assert (row["level"], row["setting"], row["epoch"]) == ("8", "b", 0)

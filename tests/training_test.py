@@ -66,6 +66,7 @@ def test_results_are_arrays_by_level_setting_seed_and_record(whole):
     assert whole.history["held_out_error"].shape == (2, 2, 3, _EPOCHS)
     assert whole.history["num_recovered"].dtype == np.int32
     assert whole.epochs.tolist() == list(range(1, _EPOCHS + 1))
+    assert whole.epochs.dtype.kind == "i"
     assert whole.kept[5].params.dictionary.shape == (2, 3, 5, 100)
     assert whole.num_truths == 24
     assert {row["epoch"] for row in whole.kept_rows()} <= {5, 10, 12}

@@ -79,8 +79,24 @@ def test_waves_hold_every_run_once_and_fit(limit, settings):
     assert len(parts) >= len(settings) * (10 / 2 * 24) / (limit - 1)
 
 
-def test_a_limit_below_one_run_is_refused():
+def test_a_wave_is_cut_by_seeds_no_further_than_it_must_be():
+    wave, asked = Wave((8, 16), ("a",), tuple(range(16))), []
+
+    def make(part):
+        asked.append(part)
+        return _Sweep(part)
+
+    assert waves.split(wave, make, 193 * _MIB) == [wave]
+    asked.clear()
+    parts = waves.split(wave, make, 96 * _MIB)
+    quarters = [tuple(range(at, at + 4)) for at in (0, 4, 8, 12)]
+    assert parts == [wave._replace(seeds=seeds) for seeds in quarters]
+    assert asked == [wave, parts[0]]  # The others need as much.
+
+
+@pytest.mark.parametrize(("limit", "least"), [(16, 17), (1, 9), (0.5, 9)])
+def test_a_limit_below_one_run_is_refused(limit, least):
     with pytest.raises(
-        ValueError, match=r"at least 17.00 MiB.* 2 runs at once, got 16.00"
+        ValueError, match=rf"at least {least}.00 MiB.* 2 runs at once, got {limit:.2f}"
     ):
-        waves.split(Wave((8, 16), ("a",), (0, 1, 2)), _Sweep, 16 * _MIB)
+        waves.split(Wave((8, 16), ("a",), (0, 1, 2)), _Sweep, limit * _MIB)
