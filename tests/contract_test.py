@@ -603,9 +603,8 @@ def test_a_learner_that_breaks_the_contract_is_refused(logger, change, message):
         return _logger(script)._replace(**change)
 
     task = dataclasses.replace(logger.task, learner=broken)
-    sweep_ = Sweep(task, logger.plan, devices=jax.devices()[:1])
     with pytest.raises(ValueError, match=message):
-        sweep_.record_shapes(1)
+        Sweep(task, logger.plan, devices=jax.devices()[:1]).record_shapes(1)
 
 
 def test_every_run_epoch_and_bucket_has_batches_of_its_own(logged):
