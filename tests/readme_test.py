@@ -11,7 +11,8 @@ from layers_test import FAMILIES
 import lvm_jax
 from lvm_jax import noisy_or
 
-_README = pathlib.Path(__file__).parents[1] / "README.md"
+_TESTS = pathlib.Path(__file__).parent
+_README = _TESTS.parent / "README.md"
 
 
 def test_the_example_of_readme_runs(tmp_path, monkeypatch):
@@ -38,3 +39,16 @@ def test_the_example_of_readme_runs(tmp_path, monkeypatch):
 def test_the_example_of_a_family_s_face_runs(name):
     failed, tried = doctest.testmod(getattr(lvm_jax, name))
     assert tried and not failed
+
+
+def test_every_promise_has_its_test():
+    _, table = _README.read_text().split(
+        "| promise | held by, in `tests/` |\n|---|---|\n"
+    )
+    rows = table.split("\n\n")[0].splitlines()
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(\w+_test\.py)::(\w+)`", row)
+        assert named, row
+        for file, name in named:
+            assert f"def {name}(" in (_TESTS / file).read_text(), name
