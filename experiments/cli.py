@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
 import os
@@ -343,11 +342,6 @@ class Sweep:
             job.on_abort(lambda: _fail_at_once(f"{_LOST}; {_RESUMES}"))
         self._devices = devices.configure(whole["devices"])
 
-    @functools.cached_property
-    def interruption(self) -> Interruption:
-        """Both signals, from when this is first asked for; before that they kill."""
-        return Interruption()
-
     def plan(
         self,
         base: Mapping[Level, Hyperparams] | None = None,
@@ -421,18 +415,24 @@ class Sweep:
         **more: Any,
     ) -> lvm_jax.Results:
         """Trains in a workdir; the process ends here after a signal."""
+        stop = Interruption()
         try:
-            return lvm_jax.train(
+            results = lvm_jax.train(
                 task,
                 plan,
                 num_epochs,
                 checkpoint_every=self._whole["checkpoint_every"].value,
-                stop=self.interruption,
+                stop=stop,
                 **self._where(workdir),
                 **more,
             )
         except lvm_jax.Stopped:
-            sys.exit(self.interruption.status or _EXIT_STOPPED)
+            sys.exit(stop.status or _EXIT_STOPPED)
+        finally:
+            stop.close()
+        if stop():
+            sys.exit(stop.status)
+        return results
 
     def check(self, task: Task, plan: lvm_jax.Plan) -> None:
         """Refuses what `train` would refuse, before the task's data are there.

@@ -71,12 +71,14 @@ def test_a_workdir_in_use_is_refused(tmp_path, reference):
 def test_other_flags_are_refused_by_name_unless_overwriting(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
+    flags = (path / workdir.FLAGS).read_bytes()
     _check_refused(
         SweepProcess(path, "--batch_size=10", "--gamma=31"),
         "batch_size=10 (there 20), data.gamma=31.0 (there 30.0)",
     )
     _check_refused(SweepProcess(path, "--threshold=0.01"), "setting 'default' and seed")
     check_same(path, reference)
+    assert (path / workdir.FLAGS).read_bytes() == flags
     sweep = SweepProcess(path, "--step_size=0.2", "--epochs=1", "--overwrite")
     assert sweep.wait() == 0, sweep.text
     assert checkpoints(path) == [1]

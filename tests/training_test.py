@@ -1,6 +1,7 @@
 """Training from Python: it resumes, grows, stops, and depends on no setting of JAX."""
 
 import multiprocessing
+import signal
 import warnings
 
 import jax
@@ -14,6 +15,7 @@ from lvm_jax.training import Progress, WorkdirError, describe, workdir
 
 _STUDY = sparse_coding.AlternatingMinimizationHyperparams()
 _EPOCHS = 12
+_SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 def _task(seed=0, **fields):
@@ -122,6 +124,16 @@ def test_without_a_limit_waves_fit_into_what_a_device_has(monkeypatch):
     memory = Sweep(_task(), plan).memory()
     monkeypatch.setattr(devices, "memory", lambda _: memory.total - 1)
     assert "wave 2 of 2: 1 run " in describe(_task(), plan)
+
+
+def test_signals_are_what_they_were_once_training_has_ended():
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    stop = lvm_jax.Interruption()
+    try:
+        assert all(signal.getsignal(number) != before[number] for number in _SIGNALS)
+    finally:
+        stop.close()
+    assert {number: signal.getsignal(number) for number in _SIGNALS} == before
 
 
 def test_progress_is_the_mean_of_the_last_record(trained):

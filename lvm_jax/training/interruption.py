@@ -27,8 +27,9 @@ class Interruption:
         self._told, teller = socket.socketpair()
         teller.setblocking(False)
         signal.set_wakeup_fd(teller.detach(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, lambda *_: None)
+        self._before = {
+            number: signal.signal(number, lambda *_: None) for number in _SIGNALS
+        }
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
@@ -47,6 +48,12 @@ class Interruption:
         while (number := self._told.recv(1)[0]) not in _SIGNALS:
             pass
         return number
+
+    def close(self) -> None:
+        """Gives both signals back to what they were for before."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
