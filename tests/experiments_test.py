@@ -279,6 +279,14 @@ def test_what_a_learned_truth_would_be_refused_for_is_refused_before(tmp_path):
         (["--levels", ""], "whole numbers of at least 1"),
         (["--levels", "4294967304,8"], "levels of at least 1 and below 2147483648"),
         (["--seed", "9" * 20], "seeds from 0 to 2147483647"),
+        (["--data_seed", 2**32], "a seed from 0 to 4294967295, got 4294967296"),
+        (["--data_seed", 2**63], "a seed from 0 to 4294967295, got"),
+        (["--num_seeds", 10**9], "at most 1048576 seeds, got more"),
+        (["--num_samples", 10**12], "--num_samples=1000000000000"),
+        (["--levels", 10**8], "levels that fit into"),
+        (["--memory_limit", 0], "a memory limit of at least"),
+        (["--flagfile", sys.executable], "flags in UTF-8 in the file of --flagfile"),
+        (["--coordinator=here", "--num_processes=2"], "a coordinator HOST:PORT"),
         (["--memory_limit", "nan"], "a finite number, got --memory_limit=nan"),
         (["--batch_size", "20000"], "expected a batch of at most 9000"),
         (["--held_out", "10000"], "expected fewer held-out samples"),
@@ -416,8 +424,40 @@ def test_the_environment_changes_no_bit_or_is_refused_by_name(tmp_path):
         "JAX_DEBUG_NANS": "1",
         "JAX_DEBUG_KEY_REUSE": "1",
         "JAX_TRANSFER_GUARD": "disallow",
+        "HOME": "/proc/nowhere",
     }
     done = _run_in(others, "noisy_or", "--workdir", cut, "--epochs=4", *flags)
     assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "epoch/s" not in line] == []
     for name in (layout.HISTORY, layout.KEPT, layout.RESULTS, layout.DATA):
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_platform_that_is_not_there_is_one_line(tmp_path):
+    done = _run_in({"JAX_PLATFORMS": "cuda"}, "noisy_or", "--workdir", tmp_path / "run")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: expected devices of the platform cuda, got none")
+
+
+def test_a_signal_while_modules_load_is_quiet(tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "experiments.noisy_or"]
+    with subprocess.Popen(
+        [*command, "--workdir", str(tmp_path / "run")],
+        cwd=_ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stderr:
+            if line.split()[-1] == "numpy":
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == -signal.SIGINT
+    assert all(line.startswith("import time:") for line in rest.splitlines()), rest
+
+
+def test_a_rate_of_zero_is_a_rate(tmp_path):
+    flags = ["--levels=2", "--num_samples=60", "--theta_rate=0", "--dry_run"]
+    done = run("noisy_or", "--workdir", tmp_path / "run", *flags)
+    assert "theta_rate=0.0: theta_rate=0 q_rate=" in done.stdout, done
