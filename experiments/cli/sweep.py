@@ -1,4 +1,4 @@
-"""What binaries share: flags to data, plan and devices; one line for an error."""
+"""Flags of a sweep: what is trained, where and on what, and what is done by them."""
 
 import contextlib
 import dataclasses
@@ -8,28 +8,23 @@ import os
 import pathlib
 import re
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 
 import lvm_jax
-from experiments import job
+from experiments.cli import failure
 from lvm_jax import report as reports
 from lvm_jax.files import table
 from lvm_jax.sweep import devices
-from lvm_jax.training import Interruption, Progress, WorkdirError, describe, workdir
+from lvm_jax.training import Interruption, Progress, describe, workdir
 from lvm_jax.training.identity import identity, plan_as_json
-from lvm_jax.types import Dataset, Hyperparams, Level, Task
+from lvm_jax.types import Hyperparams, Level, Task
 
-_MAX_SAMPLES = 10_000_000  # that a machine has memory to draw
-_EXIT_USAGE = 2
 _EXIT_STOPPED = 143  # of a process whose job was told to stop by another
-_LOST = "expected all processes of the job to answer, got one that is lost"
-_RESUMES = "the same command resumes from the last checkpoint"
 
 
 def define_levels(default: Sequence[int]) -> flags.FlagHolder:
@@ -49,136 +44,6 @@ def define_levels(default: Sequence[int]) -> flags.FlagHolder:
         message="expected whole numbers of at least 1, separated by commas",
     )
     return holder
-
-
-class Drawn:
-    """The flags of samples that are drawn."""
-
-    def __init__(self, num_samples: int, held_out: int | None = None):
-        """Defines the flags.
-
-        Args:
-          num_samples: default of the flag of that name.
-          held_out: likewise.
-        """
-        self._data_seed = flags.DEFINE_integer(
-            "data_seed",
-            0,
-            "Seed of what is drawn: samples, and truths or a held-out part.",
-            lower_bound=0,
-        )
-        self._num_samples = flags.DEFINE_integer(
-            "num_samples",
-            num_samples,
-            "Samples to draw, held-out ones included, all at once.",
-            lower_bound=3,
-            upper_bound=_MAX_SAMPLES,
-        )
-        self._held_out = flags.DEFINE_integer(
-            "held_out",
-            held_out,
-            "Samples that are held out of training, of drawn ones the first: if not "
-            "given 1000, or a tenth of fewer than 10 000.",
-            lower_bound=1,
-        )
-
-    @property
-    def seed(self) -> int:
-        """`--data_seed`."""
-        return self._data_seed.value
-
-    @property
-    def num_samples(self) -> int:
-        """`--num_samples`."""
-        return self._num_samples.value
-
-    @property
-    def key(self) -> jax.Array:
-        """The random key of `--data_seed`."""
-        return lvm_jax.key(self.seed)
-
-    @property
-    def split(self) -> dict[str, int | None]:
-        """Which samples are held out, as arguments of a family's `task`."""
-        return {"num_held_out": self._held_out.value, "split_seed": self.seed}
-
-
-class Own(Drawn):
-    """The flags of samples that are drawn, or are a user's own."""
-
-    def __init__(self, num_samples: int = 10_000):
-        """Defines the flags.
-
-        Args:
-          num_samples: default of `--num_samples`.
-        """
-        super().__init__(num_samples)
-        self._samples = flags.DEFINE_string(
-            "samples",
-            None,
-            "Own samples, one in each row: .csv, .txt, .npy or .npz. A random part of "
-            "them, by --data_seed, is held out.",
-        )
-        self._truth = flags.DEFINE_string(
-            "truth", None, "The true model of --samples, if it is known."
-        )
-
-    @property
-    def is_own(self) -> bool:
-        """Whether `--samples` are given.
-
-        Raises:
-          ValueError: if the flags do not go together.
-        """
-        if self._samples.value is None:
-            if self._truth.value is not None:
-                raise ValueError("expected --samples with --truth, got none")
-            return False
-        for name in ("dataset", "data_dir", "num_samples"):
-            if name in flags.FLAGS and flags.FLAGS[name].present:
-                raise ValueError(f"expected --samples or --{name}, got both")
-        return True
-
-    def own(self, read_truth: Callable[[str], Any]) -> Dataset:
-        """The data set of `--samples` and `--truth`.
-
-        Raises:
-          ValueError: if a file is malformed.
-          OSError: if a file cannot be read.
-        """
-        path = pathlib.Path(self._samples.value)
-        truth = self._truth.value and read_truth(self._truth.value)
-        return Dataset(path.stem, lvm_jax.read_samples(path), truth)
-
-
-class Data(Own):
-    """The flags of a data set of the study, drawn or read, or of own samples."""
-
-    def __init__(self, dataset: str | None, description: str):
-        """Defines the flags.
-
-        Args:
-          dataset: default of `--dataset`.
-          description: what `--dataset` may be.
-        """
-        super().__init__()
-        self._dataset = flags.DEFINE_string("dataset", dataset, description)
-        self._data_dir = flags.DEFINE_string(
-            "data_dir",
-            None,
-            "The study's published release, to read data sets from, with "
-            "noisyor/datasets or sparsecoding/datasets in it.",
-        )
-
-    @property
-    def dataset(self) -> str | None:
-        """`--dataset`."""
-        return self._dataset.value
-
-    @property
-    def data_dir(self) -> str | None:
-        """`--data_dir`."""
-        return self._data_dir.value
 
 
 # Default, least value and help of each flag of a sweep that is a whole number.
@@ -334,12 +199,10 @@ class Sweep:
         if place is not None:
             seconds = whole["join_seconds"]
             others = f"{place.num_processes} processes at {place.coordinator}"
-            job.silence()
-            job.on_abort(
-                lambda: _fail_at_once(f"expected {others} in {seconds} s, got fewer")
-            )
+            failure.silence()
+            failure.on_abort(f"expected {others} in {seconds} s, got fewer")
             devices.join(place, seconds)
-            job.on_abort(lambda: _fail_at_once(f"{_LOST}; {_RESUMES}"))
+            failure.on_abort(failure.LOST)
         self._devices = devices.configure(whole["devices"])
 
     def plan(
@@ -616,70 +479,3 @@ def _given_flags() -> dict[str, Any]:
         for flag in own
         if module == sys.argv[0] or module.startswith("experiments.")
     }
-
-
-def run(main: Callable[[], Any]) -> None:
-    """Runs a binary. A bad flag or bad input ends it with one line and status 2."""
-
-    def parse(argv):
-        for flag in flags.FLAGS.get_key_flags_for_module(__name__):  # For --help.
-            flags.FLAGS.register_key_flag_for_module(argv[0], flag)
-        try:
-            rest = flags.FLAGS(argv)[1:]
-        except UnicodeDecodeError as error:
-            _fail(f"expected flags in UTF-8 in the file of --flagfile, got {error}")
-        except (flags.Error, OSError) as error:
-            _fail(error)
-        if rest:
-            _fail(f"expected flags only, got {' '.join(rest)!r}")
-        for name, value in flags.FLAGS.flag_values_dict().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                _fail(f"expected a finite number, got --{name}={value}")
-        return argv[:1]
-
-    def guarded(argv):
-        del argv  # Unused.
-        logging.set_verbosity(logging.WARNING)
-        warnings.showwarning = _show_warning
-        # A cache that is damaged or full costs time, and nothing else.
-        warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
-        try:
-            with devices.settings():
-                main()
-        except WorkdirError as error:
-            _fail(f"{error}; --overwrite starts anew")
-        except (ValueError, OSError) as error:
-            _fail(error)
-        except MemoryError as error:
-            _fail(f"expected more memory, got {str(error) or 'none left'}")
-        except jax.errors.JaxRuntimeError as error:
-            first_line = str(error).strip().splitlines()[0][:200]
-            if devices.is_joined():
-                _fail(f"{_LOST} ({first_line}); {_RESUMES}")
-            _fail(first_line)
-
-    app.run(guarded, flags_parser=parse)
-
-
-def _show_warning(message, *_):
-    print("warning:", " ".join(str(message).split()), file=sys.stderr, flush=True)
-
-
-def _fail(message: object) -> None:
-    """Ends this process, in a job without waiting for others, which may wait for it."""
-    _print_error(message)
-    if devices.is_joined():
-        os._exit(_EXIT_USAGE)
-    sys.exit(_EXIT_USAGE)
-
-
-def _fail_at_once(message: object) -> None:
-    """Ends this process from any thread."""
-    _print_error(message)
-    os._exit(_EXIT_USAGE)
-
-
-def _print_error(message: object) -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)  # A bar may be in this line.
-    print("error:", " ".join(str(message).split()), file=sys.stderr, flush=True)

@@ -1,0 +1,7 @@
+"""What binaries share: flags of data and of a sweep; one line for an error."""
+
+from experiments.cli.data import Data, Drawn, Own
+from experiments.cli.run import run
+from experiments.cli.sweep import Sweep, define_levels, pictured
+
+__all__ = ["Data", "Drawn", "Own", "Sweep", "define_levels", "pictured", "run"]
