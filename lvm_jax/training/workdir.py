@@ -150,14 +150,14 @@ def check(path: pathlib.Path, identity: dict[str, Any] | None) -> None:
 
 def _check_folders(path: pathlib.Path) -> None:
     """Checks that what is to be written can be, and not through a link."""
-    for folder in (path / FIGURES, path / _WAVES, *(path / _WAVES).rglob("*")):
-        if folder.is_symlink():
+    for entry in (path / FIGURES, path / _WAVES, *(path / _WAVES).rglob("*")):
+        if entry.is_symlink():
             raise ValueError(
-                f"expected a folder or a file of the sweep, got the link {folder}"
+                f"expected a folder or a file of the sweep, got the link {entry}"
             )
-    for folder in (path / FIGURES, path / _WAVES):
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"expected a folder, got the file {folder}")
+        is_folder = _FOLDER.fullmatch(entry.relative_to(path).as_posix())
+        if is_folder and entry.exists() and not entry.is_dir():
+            raise ValueError(f"expected a folder, got the file {entry}")
     for name in (DATA, RESULTS, HISTORY, KEPT, FLAGS, TRUTH):
         if (path / name).is_dir():
             raise ValueError(f"expected a file, got the folder {path / name}")
