@@ -11,7 +11,7 @@ from absl import flags
 import lvm_jax
 from experiments import cli
 from lvm_jax import numerics, pcfg
-from lvm_jax.files import release
+from lvm_jax.files import regular
 from lvm_jax.training import Progress
 
 _GRAMMAR = flags.DEFINE_string(
@@ -179,7 +179,7 @@ def load(
             max_words=max_words,
         )
         recipe = {
-            "corpus": release.digest([pathlib.Path(_CORPUS.value)]),
+            "corpus": regular.digest([pathlib.Path(_CORPUS.value)]),
             "seed": seed,
             "epochs": _TRUE_EPOCHS.value,
             "symbols": _TRUE_SYMBOLS.value,
@@ -196,7 +196,7 @@ def load(
     elif not path.is_file():
         raise ValueError(f"expected english, random or a file as grammar, got {path}")
     grammar, words = pcfg.read_grammar(path)
-    return Truth(path.stem, grammar, words, {"grammar": release.digest([path])})
+    return Truth(path.stem, grammar, words, {"grammar": regular.digest([path])})
 
 
 def _draw(seed: int) -> Truth:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lvm_jax import noisy_or, pcfg, sparse_coding
-from lvm_jax.files import archive, release, table
+from lvm_jax.files import archive, regular, table
 from lvm_jax.noisy_or.release import read_binary_samples
 
 
@@ -341,7 +341,7 @@ def _folder_of_fields(path):
         functools.partial(pcfg.read_corpus, vocabulary=9),
         archive.read,
         table.read_rows,
-        lambda path: release.digest([path]),
+        lambda path: regular.digest([path]),
     ],
 )
 def test_what_is_no_file_is_refused_without_waiting(tmp_path, read):

@@ -1,10 +1,13 @@
 """Whose a directory of results is: what is held, refused, removed and left alone."""
 
+import contextlib
+import fcntl
 import functools
 import itertools
 import os
 import pathlib
 import shutil
+import threading
 import warnings
 
 import pytest
@@ -177,11 +180,67 @@ def test_overwriting_leaves_what_is_not_ours_and_names_it(run):
 def test_nothing_is_removed_before_all_is_checked(run):
     _refused(run, "memory limit", overwrite=True, memory_limit=1)
     _refused(run, "a batch of at most 50", overwrite=True, plan=_plan(batch_size=60))
+    with _held_by_another_thread(run):
+        _refused(run, f"in use by process {os.getpid()} on", overwrite=True)
+    before = _content(run)
+    with pytest.raises(lvm_jax.Stopped):
+        _train(run, overwrite=True, stop=lambda: True)
+    assert _content(run) == before
+
+
+@contextlib.contextmanager
+def _held_by_another_thread(path):
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with workdir.opened(path, None):
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    yield
+    done.set()
+    thread.join()
+
+
+def test_who_holds_a_workdir_may_train_in_it(run):
     with workdir.opened(run, None):
-        before = _content(run)
-        with pytest.raises(ValueError, match=f"in use by process {os.getpid()} on"):
-            _train(run, overwrite=True)
-        assert _content(run) == before
+        _train(run, num_epochs=3)
+        assert f"process {os.getpid()} " in (run / ".lock").read_text()
+    assert not (run / ".lock").read_text()
+
+
+def test_a_lock_that_has_been_let_go_of_holds_nothing(tmp_path, monkeypatch):
+    """Its file is gone, and another run may hold one of the same name."""
+    path, flock = tmp_path / "run", fcntl.flock
+
+    def late(file, operation):
+        (path / ".lock").unlink()
+        (path / ".lock").touch()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ValueError, match="which another has just let go of"):
+        _train(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["waves/0000/history", "waves/0000/checkpoints", "waves/0000", "figures"]
+)
+def test_a_file_in_the_place_of_a_folder_is_refused_before_clearing(run, name):
+    shutil.rmtree(run / name)
+    (run / name).touch()
+    _refused(run, f"expected a folder, got the file {run / name}", overwrite=True)
+
+
+def test_clearing_waits_for_no_pipe_and_leaves_empty_folders(run):
+    os.mkfifo(run / "figures" / "pipe.png")
+    (run / "waves" / "mine" / "empty").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"keeps .*: figures/pipe\.png, waves/mine"):
+        _train(run, overwrite=True)
+    assert (run / "waves" / "mine" / "empty").is_dir()
 
 
 @pytest.mark.parametrize("number", range(0, 10, 2))

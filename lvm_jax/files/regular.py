@@ -3,9 +3,11 @@
 A pipe, a socket or a device would block, or never end.
 """
 
+import hashlib
 import os
 import pathlib
 import stat
+from collections.abc import Iterable
 from typing import BinaryIO
 
 _MAX_TEXT_BYTES = 2 * 2**30
@@ -63,3 +65,17 @@ def read_text(file: BinaryIO, name: str) -> bytes:
             f"got {num_bytes(file):,}"
         )
     return file.read()
+
+
+def digest(paths: Iterable[pathlib.Path]) -> str:
+    """SHA-256 of what is in files, one after the other.
+
+    Raises:
+      OSError: if one cannot be read.
+      ValueError: if one is no regular file.
+    """
+    sha = hashlib.sha256()
+    for path in paths:
+        with open_file(path) as file:
+            hashlib.file_digest(file, lambda: sha)
+    return sha.hexdigest()

@@ -1,8 +1,6 @@
 """Folders of the study's published release."""
 
-import hashlib
 import pathlib
-from collections.abc import Iterable
 
 from lvm_jax.files import regular
 
@@ -38,17 +36,3 @@ def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
         for path in folder.glob("*")
         if not path.name.startswith((".", "#")) and not path.name.endswith("~")
     )
-
-
-def digest(paths: Iterable[pathlib.Path]) -> str:
-    """SHA-256 of what is in files, one after the other.
-
-    Raises:
-      OSError: if one cannot be read.
-      ValueError: if one is no regular file.
-    """
-    sha = hashlib.sha256()
-    for path in paths:
-        with regular.open_file(path) as file:
-            hashlib.file_digest(file, lambda: sha)
-    return sha.hexdigest()

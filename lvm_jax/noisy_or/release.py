@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from lvm_jax.files import archive, release, table
+from lvm_jax.files import archive, regular, release, table
 from lvm_jax.noisy_or.model import NoisyOr, from_probabilities
 from lvm_jax.types import Dataset
 
@@ -149,7 +149,7 @@ def read_dataset(root: pathlib.Path, name: str) -> Dataset:
             f"got {samples.shape[1]}"
         )
     texts = [folder / "true_params" / text for text in _TEXTS]
-    recipe = {"release": name, "sha256": release.digest([*texts, files[0]])}
+    recipe = {"release": name, "sha256": regular.digest([*texts, files[0]])}
     return Dataset(name, samples, truth, recipe)
 
 

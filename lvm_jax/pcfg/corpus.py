@@ -158,7 +158,7 @@ def bucket_lengths(
     # best[j]: cost and bounds of the cheapest way to cover the first j sizes.
     best = {0: (0.0, [])}
     everything = []
-    for _ in range(num_buckets):
+    for _ in range(min(num_buckets, len(sizes))):
         wider = {}
         for start, (cost, bounds) in best.items():
             for stop in range(start + 1, len(sizes) + 1):

@@ -58,7 +58,8 @@ def write(
         headers = _held_out_headers(results.history)
     rows = list(results.kept_rows(**(measures or {})))
     text = _format(results, rows, headers, digits)
-    drawings = _drawings(results, rows, headers, truth or {}) | dict(figures or {})
+    drawings = _drawings(results, rows, headers, truth or {})
+    drawings.update(figures or {})
     failures = _save_all(drawings, pathlib.Path(folder))
     if failures:
         error = ValueError(f"expected all figures in {folder}, failed: {failures}")

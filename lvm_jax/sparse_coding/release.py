@@ -9,7 +9,7 @@ import pathlib
 import chex
 import numpy as np
 
-from lvm_jax.files import archive, release, table
+from lvm_jax.files import archive, regular, release, table
 from lvm_jax.files.samples import check_finite, read_samples
 from lvm_jax.sparse_coding.data import SPARSITY, from_truth
 from lvm_jax.sparse_coding.model import SparseCoding
@@ -71,7 +71,7 @@ def read_dataset(
       ValueError: if it is malformed, or an argument is out of range.
     """
     truth = read_published_truth(root, name)
-    recipe = {"release": name, "sha256": release.digest([_matrix(root, name)])}
+    recipe = {"release": name, "sha256": regular.digest([_matrix(root, name)])}
     return from_truth(
         name, key, truth, sparsity, num_samples, precision=precision, recipe=recipe
     )

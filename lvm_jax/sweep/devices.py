@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from lvm_jax import numerics
 
 _HEARTBEAT_SECONDS = 30
+_LARGEST_PORT = 65535
 # The others wait for the first process, which writes tables and figures.
 _SHUTDOWN_SECONDS = 24 * 3600
 
@@ -135,7 +136,8 @@ def place_in_job(
     with contextlib.suppress(TypeError, ValueError):
         place = Place(coordinator, int(num_processes), int(process_id))
         host, _, port = place.coordinator.rpartition(":")
-        if host and port.isdigit() and 0 <= place.process_id < place.num_processes:
+        is_port = port.isascii() and port.isdecimal() and int(port) <= _LARGEST_PORT
+        if host and is_port and 0 <= place.process_id < place.num_processes:
             return place
     raise ValueError(
         "expected a coordinator HOST:PORT, a number of processes and a process below "
@@ -182,7 +184,8 @@ def memory(devices: Iterable[jax.Device]) -> int:
     Args:
       devices: of one kind, some of them this process'.
     """
-    own = [device for device in devices if device in jax.local_devices()]
+    local = jax.local_devices()
+    own = [device for device in devices if device in local] or local
     limit = (own[0].memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return limit
@@ -192,6 +195,12 @@ def memory(devices: Iterable[jax.Device]) -> int:
 def is_first_process() -> bool:
     """Whether this process writes the files of its job."""
     return jax.process_index() == 0
+
+
+def meet() -> None:
+    """Returns once every process of the job is here, however long that takes."""
+    if jax.process_count() > 1:
+        multihost_utils.process_allgather(np.bool_(True))
 
 
 def on_every_process(value: Any) -> Any:

@@ -101,10 +101,15 @@ class Plan:
                     f"expected seeds from 0 to {_KEY_LIMIT - 1}, got {seed}"
                 )
         for name, value in self.schedule._asdict().items():
-            if not _is_whole(value, 1):
-                raise ValueError(f"expected {name} of at least 1, got {value}")
-        if self.block is not None and not _is_whole(self.block, 1):
-            raise ValueError(f"expected blocks of at least 1 run, got {self.block}")
+            if not _is_whole(value, 1, _KEY_LIMIT):
+                raise ValueError(
+                    f"expected {name} of at least 1 and below {_KEY_LIMIT}, got {value}"
+                )
+        if self.block is not None and not _is_whole(self.block, 1, _KEY_LIMIT):
+            raise ValueError(
+                f"expected blocks of at least 1 and below {_KEY_LIMIT} runs, got "
+                f"{self.block}"
+            )
         if self.precision not in numerics.PRECISIONS:
             raise ValueError(
                 f"expected a precision among {', '.join(numerics.PRECISIONS)}, got "
@@ -161,7 +166,7 @@ class Plan:
         return self.hyperparams(self.levels[0], next(iter(self.settings)))._fields
 
 
-def _is_whole(value: Any, least: int, limit: float = math.inf) -> bool:
+def _is_whole(value: Any, least: int, limit: int) -> bool:
     return isinstance(value, numbers.Integral) and least <= value < limit
 
 

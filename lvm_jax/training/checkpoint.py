@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from lvm_jax.files import archive, atomic, regular
-from lvm_jax.files.release import digest
+from lvm_jax.files.regular import digest
 from lvm_jax.sweep.run import Record, Run
 from lvm_jax.training.workdir import WorkdirError
 

@@ -12,7 +12,7 @@ import jax
 import jaxlib
 import numpy as np
 
-from lvm_jax.files import archive, release
+from lvm_jax.files import archive, regular
 from lvm_jax.sweep.plan import Plan, as_levels
 from lvm_jax.types import Task, level_name
 
@@ -83,7 +83,7 @@ def versions() -> dict[str, str]:
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "numpy": np.__version__,
-        "lvm_jax": release.digest(modules),
+        "lvm_jax": regular.digest(modules),
     }
 
 

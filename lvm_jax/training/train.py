@@ -139,6 +139,8 @@ def train(
         if directory is not None:
             stack.enter_context(opened(directory, None if overwrite else asked))
         planned = _planned(None if overwrite else directory, sweeps, memory_limit)
+        if overwrite and loop.stop_on_any_process():
+            raise Stopped(0)
         if directory is not None:
             _begin(directory, asked, sweeps, overwrite)
         if path is not None and jax.process_count() > 1:

@@ -156,6 +156,7 @@ def _advance(
 ) -> Restored:
     """Trains to the last epoch, showing and saving it, or raises when told to stop."""
     description = describe(sweep, name)
+    jobs.meet()  # Compiling may take one process longer than gathering would wait.
     start = restored.epoch if restored else 0
     runs = sweep.place(restored.runs) if restored else sweep.init()
     records = [restored.records] if restored else []

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ _HOLDER = re.compile(r"(process \d+ on .*\n)?")  # all that a lock may say
 _REMOVED = ".removed.json"  # the plan of results that are being removed
 _WAVES = "waves"
 _WAVE = "wave.json"
+_held = set()  # (thread, workdir)
 _ANY_WAVE = "[0-9]" * 4
 _FOLDER = re.compile(r"figures|waves(/\d{4}(/history|/checkpoints)?)?")
 _FILE = re.compile(
@@ -51,7 +53,8 @@ class WorkdirError(ValueError):
 def opened(path: pathlib.Path, identity: dict[str, Any] | None) -> Iterator[None]:
     """Holds a new directory, or one of the same identity, for this process alone.
 
-    If nothing is begun in a new one, it is gone again when it is let go of.
+    One that this thread holds already is held on. If nothing is begun in a new one, it
+    is gone again when it is let go of.
 
     Args:
       path: where.
@@ -66,9 +69,12 @@ def opened(path: pathlib.Path, identity: dict[str, Any] | None) -> Iterator[None
       OSError: if it cannot be made or written.
     """
     check(path, identity)
+    if (threading.get_ident(), path.resolve()) in _held:
+        yield
+        return
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
     try:
+        path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
             check(path, identity)
             if not (path / PLAN).exists() and (path / _REMOVED).exists():
@@ -98,10 +104,18 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
             ) from error
         if not _HOLDER.fullmatch(file.read()):
             raise ValueError(f"expected the lock of a sweep, got {path / _LOCK}")
+        if not os.path.samestat(os.fstat(file.fileno()), os.stat(path / _LOCK)):
+            raise ValueError(
+                f"expected a workdir that no other run uses, got {path}, which another "
+                "has just let go of"
+            )
         _write_holder(file, f"process {os.getpid()} on {os.uname().nodename}\n")
+        holder = threading.get_ident(), path.resolve()
+        _held.add(holder)
         try:
             yield
         finally:
+            _held.remove(holder)
             _write_holder(file, "")
 
 
@@ -158,9 +172,10 @@ def _check_folders(path: pathlib.Path) -> None:
         is_folder = _FOLDER.fullmatch(entry.relative_to(path).as_posix())
         if is_folder and entry.exists() and not entry.is_dir():
             raise ValueError(f"expected a folder, got the file {entry}")
-    for name in (DATA, RESULTS, HISTORY, KEPT, FLAGS, TRUTH):
-        if (path / name).is_dir():
-            raise ValueError(f"expected a file, got the folder {path / name}")
+    for name in (PLAN, DATA, RESULTS, HISTORY, KEPT, FLAGS, TRUTH):
+        for file in (path / name, atomic.partial(path / name)):
+            if file.is_dir():
+                raise ValueError(f"expected a file, got the folder {file}")
 
 
 def _check_identity(
@@ -197,20 +212,19 @@ def clear(path: pathlib.Path) -> list[str]:
     Raises:
       OSError: if something cannot be removed.
     """
+    entries, left = list(_entries(path, path)), []
     if (path / PLAN).exists():
         os.replace(path / PLAN, path / _REMOVED)
-    left = []
-    for entry, is_ours in list(_entries(path, path)):
+    for entry, is_ours in entries:
         if is_ours:
             entry.unlink()
         else:
             left.append(str(entry.relative_to(path)))
-    for folder in sorted((path / _WAVES).rglob("*"), reverse=True):
-        with contextlib.suppress(OSError):  # Something is in it, or it is a file.
-            folder.rmdir()
-    for folder in (path / FIGURES, path / _WAVES):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    folders = [path / FIGURES, path / _WAVES, *(path / _WAVES).rglob("*")]
+    for folder in sorted(folders, reverse=True):
+        if _FOLDER.fullmatch(folder.relative_to(path).as_posix()):
+            with contextlib.suppress(OSError):  # Something is in it.
+                folder.rmdir()
     return left
 
 
@@ -220,7 +234,7 @@ def _entries(
     """What is in a workdir, lock and plan left out, and whether it is ours."""
     for path in sorted(folder.iterdir()):
         name = path.relative_to(workdir).as_posix()
-        if name in (_LOCK, _REMOVED):
+        if name in (_LOCK, PLAN, _REMOVED):
             continue
         if _FOLDER.fullmatch(name) and path.is_dir() and not path.is_symlink():
             yield from _entries(path, workdir)
@@ -229,7 +243,7 @@ def _entries(
 
 
 def _is_ours(path: pathlib.Path, name: str) -> bool:
-    if path.is_symlink() or path.is_dir():
+    if path.is_symlink() or not path.is_file():
         return False
     partial = _PARTIAL.fullmatch(name)
     if partial:
