@@ -1,6 +1,8 @@
 """Two host devices for every test, and reference data where it is at hand."""
 
+import os
 import pathlib
+import tempfile
 
 import jax
 import pytest
@@ -10,6 +12,15 @@ jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test is compilation, and most of that LLVM's passes; XLA's own still run.
 # Sweeps that tests start as processes and kill are compiled as anybody's.
 jax.config.update("jax_disable_most_optimizations", True)
+# What one process of a session has compiled the others read, and no home's cache is
+# looked at. The name reaches them by the environment.
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+if _CACHE not in os.environ:
+    _folder = tempfile.TemporaryDirectory(prefix="lvm_jax_compiled_")
+    os.environ[_CACHE] = _folder.name
+jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
 
