@@ -4,6 +4,7 @@ A sweep among them can be killed, denied space on disk or its privileges, and ma
 of the library, which does the same by a call of `lvm_jax.train`.
 """
 
+import atexit
 import ctypes
 import importlib
 import multiprocessing
@@ -18,6 +19,7 @@ import tempfile
 import time
 
 import jax
+import numpy as np
 
 import lvm_jax
 from lvm_jax import sparse_coding
@@ -65,13 +67,22 @@ def train(arguments: list[str], stop=None):
 
 
 def _call(arguments):
-    """The library in a process of its own, which a signal may end."""
+    """The library in a process of its own, which a signal may end.
+
+    In a job each process writes the histories that it gets.
+    """
+    flags = dict(argument.removeprefix("--").split("=") for argument in arguments)
     stop = lvm_jax.Interruption()
-    devices.configure()
+    if "process_id" in flags:
+        index = int(flags["process_id"])
+        devices.join(devices.Place(flags["coordinator"], 2, index))
+    devices.configure(int(flags.get("devices", 0)))
     try:
-        train(arguments, stop)
+        results = train(arguments, stop)
     except lvm_jax.Stopped:
         sys.exit(stop.status)
+    if "process_id" in flags:
+        np.savez(f"{flags['workdir']}.{index}.npz", **results.history)
 
 
 def _run(binary, arguments):
@@ -117,9 +128,13 @@ def _main(arguments, output, limit, is_privileged, is_library):
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    if is_library:
-        return _call(arguments)
-    _run("sparse_coding", arguments)
+    try:
+        if is_library:
+            _call(arguments)
+        else:
+            _run("sparse_coding", arguments)
+    finally:
+        atexit._run_exitfuncs()  # as of any other process: one of a job leaves it
 
 
 class SweepProcess:
