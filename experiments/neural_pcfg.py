@@ -12,6 +12,7 @@ The study takes one sentence a step: --mode faithful.
 """
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from experiments import cli, true_grammar
 from lvm_jax import measure, pcfg, report, training
 from lvm_jax.files import archive, atomic
 from lvm_jax.sweep import devices
+from lvm_jax.training import workdir
 from lvm_jax.types import level_name
 
 _DATA = cli.Drawn(num_samples=6000, held_out=1000)
@@ -51,7 +53,11 @@ _TRUTH_ONLY = flags.DEFINE_bool(
     "Write the true grammar to truth.npz in --workdir, and learn nothing from it.",
 )
 _NUM_TEST = flags.DEFINE_integer(
-    "num_test", 1000, "Further sentences that the final measures are of.", lower_bound=1
+    "num_test",
+    1000,
+    "Further sentences that the final measures are of.",
+    lower_bound=1,
+    upper_bound=cli.MAX_SAMPLES,
 )
 _NUM_PARSED = flags.DEFINE_integer(
     "num_parsed",
@@ -74,7 +80,6 @@ _NUM_BUCKETS = flags.DEFINE_integer(
 )
 flags.adopt_module_key_flags(true_grammar)
 
-_TRUTH = "truth.npz"
 _NUM_PICTURED = 4
 _RATES = {"faithful": 0.001, "batched": 0.002}
 _HEADERS = {
@@ -133,18 +138,23 @@ def _check_folder() -> None:
 
     Raises:
       ValueError: if there is something else, or one that is not to be overwritten.
-      OSError: if the workdir is no directory.
+      OSError: if the workdir cannot be written.
     """
-    path = _SWEEP.workdir / _TRUTH
-    is_there = path.parent.exists()
-    found = {entry.name for entry in path.parent.iterdir()} if is_there else set()
-    if path.name in found and not _SWEEP.is_overwriting:
-        raise training.WorkdirError(f"expected no true grammar yet, got {path}")
-    if found - {path.name, atomic.partial(path).name}:
+    path = _SWEEP.workdir
+    if not os.path.lexists(path):
+        with workdir.opened(path, None):
+            return
+    found = {entry.name for entry in path.iterdir()}
+    truth = path / workdir.TRUTH
+    if found - {workdir.TRUTH, atomic.partial(truth).name}:
         raise ValueError(
-            f"expected a folder for {_TRUTH} alone, got {path.parent}, which has other "
+            f"expected a folder for {workdir.TRUTH} alone, got {path}, which has other "
             "files"
         )
+    if found and not _SWEEP.is_overwriting:
+        raise training.WorkdirError(f"expected no true grammar yet, got {truth}")
+    if truth.is_dir() or not os.access(path, os.W_OK):
+        raise ValueError(f"expected a folder to write {workdir.TRUTH} into, got {path}")
 
 
 def _test_measures(test: pcfg.Truth, params: Any, live: Any) -> dict[str, jax.Array]:
@@ -213,7 +223,7 @@ def _plot_trees(
 
 def _write_truth(truth: true_grammar.Truth) -> None:
     words = {"words": np.array(truth.words)}
-    archive.write(_SWEEP.workdir / _TRUTH, truth.grammar._asdict() | words)
+    archive.write(_SWEEP.workdir / workdir.TRUTH, truth.grammar._asdict() | words)
 
 
 def main() -> None:

@@ -46,9 +46,14 @@ _TRUE_EPOCHS = flags.DEFINE_integer(
     20,
     "Epochs to learn the true grammar for, 20 in the paper.",
     lower_bound=1,
+    upper_bound=cli.LARGEST,
 )
 _SHARPNESS = flags.DEFINE_float(
-    "sharpness", 5.0, "Standard deviation of a random grammar's rule and word logits."
+    "sharpness",
+    5.0,
+    "Standard deviation of a random grammar's rule and word logits.",
+    lower_bound=0.0,
+    upper_bound=1000.0,
 )
 _RADIUS = flags.DEFINE_float(
     "radius", 0.93, "Largest spectral radius of a random grammar's expected offspring."

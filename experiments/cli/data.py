@@ -1,5 +1,6 @@
 """Flags of the data: drawn, a user's own, or of the study."""
 
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from absl import flags
 import lvm_jax
 from lvm_jax.types import Dataset
 
-_MAX_SAMPLES = 10_000_000  # that a machine has memory to draw
+MAX_SAMPLES = 10_000_000  # that a machine has memory to draw
 
 
 class Drawn:
@@ -34,7 +35,7 @@ class Drawn:
             num_samples,
             "Samples to draw, held-out ones included, all at once.",
             lower_bound=3,
-            upper_bound=_MAX_SAMPLES,
+            upper_bound=MAX_SAMPLES,
         )
         self._held_out = flags.DEFINE_integer(
             "held_out",
@@ -109,8 +110,11 @@ class Own(Drawn):
           OSError: if a file cannot be read.
         """
         path = pathlib.Path(self._samples.value)
-        truth = self._truth.value and read_truth(self._truth.value)
-        return Dataset(path.stem, lvm_jax.read_samples(path), truth)
+        name = os.fsencode(path.stem).decode(errors="replace")
+        truth = self._truth.value
+        if truth is not None:
+            truth = read_truth(truth)
+        return Dataset(name, lvm_jax.read_samples(path), truth)
 
 
 class Data(Own):

@@ -4,6 +4,7 @@ In a job of several processes, JAX's runtime ends one where another is lost or d
 come: it is C++ that logs dozens of lines and aborts, and has no way to be told instead.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -11,8 +12,12 @@ import sys
 
 from lvm_jax.sweep import devices
 
-RESUMES = "the same command resumes from the last checkpoint"
-LOST = f"expected all processes of the job to answer, got one that is lost; {RESUMES}"
+LOST = (
+    "expected all processes of the job to answer, got one that is lost; without "
+    "--overwrite the same command resumes from the last checkpoint"
+)
+
+at_end = contextlib.ExitStack()  # what a binary holds until it ends
 
 _STATUS = 2
 _handlers = []  # which C calls, and Python must not collect
@@ -27,6 +32,7 @@ def fail(message: object) -> None:
 
 
 def _print(message: object) -> None:
+    sys.stdout.flush()
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)  # A bar may be in this line.
     print("error:", " ".join(str(message).split()), file=sys.stderr, flush=True)

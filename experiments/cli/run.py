@@ -26,7 +26,7 @@ def run(main: Callable[[], Any]) -> None:
             failure.fail(
                 f"expected flags in UTF-8 in the file of --flagfile, got {error}"
             )
-        except (flags.Error, OSError) as error:
+        except (flags.Error, ValueError, OSError) as error:
             failure.fail(error)
         if rest:
             failure.fail(f"expected flags only, got {' '.join(rest)!r}")
@@ -42,7 +42,7 @@ def run(main: Callable[[], Any]) -> None:
         # A cache that is damaged or full costs time, and nothing else.
         warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
         try:
-            with devices.settings():
+            with devices.settings(), failure.at_end:
                 main()
         except WorkdirError as error:
             failure.fail(f"{error}; --overwrite starts anew")

@@ -20,10 +20,21 @@ from experiments.cli import failure
 from lvm_jax import report as reports
 from lvm_jax.files import table
 from lvm_jax.sweep import devices
-from lvm_jax.training import Interruption, Progress, describe, workdir
+from lvm_jax.training import (
+    Interruption,
+    Progress,
+    WorkdirError,
+    describe,
+    waves,
+    workdir,
+)
 from lvm_jax.training.identity import identity, plan_as_json
+from lvm_jax.training.job import check_alike
 from lvm_jax.types import Hyperparams, Level, Task
 
+LARGEST = 2**31 - 1  # of a whole number
+_OF_ONE_PROCESS = ("coordinator", "process_id", "workdir")  # not of all of a job
+_DIGITS = 20
 _EXIT_STOPPED = 143  # of a process whose job was told to stop by another
 
 
@@ -39,7 +50,7 @@ def define_levels(default: Sequence[int]) -> flags.FlagHolder:
         lambda levels: (
             levels
             and all(level.isascii() and level.isdigit() for level in levels)
-            and all(int(level) > 0 for level in levels)
+            and all(len(level) < _DIGITS and int(level) > 0 for level in levels)
         ),
         message="expected whole numbers of at least 1, separated by commas",
     )
@@ -119,7 +130,11 @@ class Sweep:
             _define_fields(record, self._fields)
         self._whole = {
             name: flags.DEFINE_integer(
-                name, defaults.get(name, default), text, lower_bound=least
+                name,
+                defaults.get(name, default),
+                text,
+                lower_bound=least,
+                upper_bound=LARGEST,
             )
             for name, (default, least, text) in _WHOLE_NUMBERS.items()
         }
@@ -204,6 +219,8 @@ class Sweep:
             devices.join(place, seconds)
             failure.on_abort(failure.LOST)
         self._devices = devices.configure(whole["devices"])
+        given = _given_flags()
+        check_alike({name: given[name] for name in given.keys() - {*_OF_ONE_PROCESS}})
 
     def plan(
         self,
@@ -243,6 +260,8 @@ class Sweep:
         for values in itertools.product(*given.values()):
             changes = dict(zip(given, map(float, values), strict=True))
             text = " ".join(f"{key}={value}" for key, value in changes.items())
+            if text in settings:
+                raise ValueError(f"expected settings without repeats, got {text} twice")
             settings[text or name] = {
                 level: base[level]._replace(**changes) for level in levels
             }
@@ -274,7 +293,7 @@ class Sweep:
         task: Task,
         plan: lvm_jax.Plan,
         num_epochs: int,
-        workdir: pathlib.Path,
+        where: Mapping[str, Any],
         **more: Any,
     ) -> lvm_jax.Results:
         """Trains in a workdir; the process ends here after a signal."""
@@ -286,7 +305,7 @@ class Sweep:
                 num_epochs,
                 checkpoint_every=self._whole["checkpoint_every"].value,
                 stop=stop,
-                **self._where(workdir),
+                **where,
                 **more,
             )
         except lvm_jax.Stopped:
@@ -296,6 +315,11 @@ class Sweep:
         if stop():
             sys.exit(stop.status)
         return results
+
+    def _hold(self) -> None:
+        """Holds the workdir until the binary ends, its report included."""
+        if devices.is_first_process():
+            failure.at_end.enter_context(workdir.opened(self.workdir, None))
 
     def check(self, task: Task, plan: lvm_jax.Plan) -> None:
         """Refuses what `train` would refuse, before the task's data are there.
@@ -313,11 +337,11 @@ class Sweep:
         if not devices.is_first_process():
             return
         asked = None if self.is_overwriting else identity(task, plan, block)
-        if self.is_dry_run:
-            workdir.check(self.workdir, asked)
-            return
-        with workdir.opened(self.workdir, asked):
-            pass
+        workdir.check(self.workdir, asked)
+        if not self.is_overwriting:
+            waves.missing(workdir.read_waves(self.workdir, plan), plan)
+        if not self.is_dry_run:
+            self._hold()
 
     def prepare(
         self,
@@ -330,8 +354,8 @@ class Sweep:
     ) -> lvm_jax.Results | None:
         """Trains what the task is made from, as durably, in a workdir of its own.
 
-        It is beside `--workdir`, whose name it has with one more suffix. The process
-        ends here after a signal.
+        It is beside `--workdir`, whose name it has with one more suffix, and is never
+        overwritten. The process ends here after a signal.
 
         Args:
           task: of this training.
@@ -344,16 +368,19 @@ class Sweep:
           The results; None in a dry run, where they are not there yet.
 
         Raises:
-          ValueError: if the workdir or a flag does not fit.
-          OSError: if the workdir cannot be written.
+          ValueError: if that workdir or a flag does not fit.
+          OSError: if that workdir cannot be written.
         """
         beside = pathlib.Path(f"{os.path.abspath(self.workdir)}.{name}")
-        if not self.is_dry_run:
-            return self._run(task, plan, num_epochs, beside, progress=progress)
-        print(describe(task, plan, **self._where(beside)))
-        if self.is_overwriting or not (beside / workdir.RESULTS).exists():
-            return None
-        return lvm_jax.load(beside)
+        where = self._where(beside) | {"overwrite": False}
+        try:
+            if not self.is_dry_run:
+                return self._run(task, plan, num_epochs, where, progress=progress)
+            print(describe(task, plan, **where))
+        except WorkdirError as error:
+            raise ValueError(f"{error}; it is yours to remove") from error
+        has_ended = (beside / workdir.RESULTS).exists()
+        return lvm_jax.load(beside) if has_ended else None
 
     def train(self, task: Task, plan: lvm_jax.Plan) -> tuple[lvm_jax.Results, Task]:
         """Trains what `--workdir` does not hold yet.
@@ -368,10 +395,12 @@ class Sweep:
           ValueError: if the workdir or a flag does not fit.
           OSError: if the workdir cannot be written.
         """
+        where = self._where(self.workdir)
         if self.is_dry_run:
-            print(describe(task, plan, **self._where(self.workdir)))
+            print(describe(task, plan, **where))
             sys.exit(0)
-        results = self._run(task, plan, self._whole["epochs"].value, self.workdir)
+        self._hold()
+        results = self._run(task, plan, self._whole["epochs"].value, where)
         if not devices.is_first_process():
             sys.exit(0)
         about = {"flags": _given_flags(), "plan": plan_as_json(plan)}

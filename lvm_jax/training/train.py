@@ -16,7 +16,8 @@ from lvm_jax.sweep import devices as jobs
 from lvm_jax.sweep.engine import Sweep
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training import results, waves
-from lvm_jax.training.identity import differences, identity, plan_as_json, versions
+from lvm_jax.training.identity import identity, plan_as_json, versions
+from lvm_jax.training.job import check_alike
 from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Part, Results
 from lvm_jax.training.wave import Loop, Stopped, train_wave
@@ -119,15 +120,17 @@ def train(
         if not 1 <= value <= _MAX_EPOCHS:
             raise ValueError(f"expected {name} from 1 to {_MAX_EPOCHS}, got {value}")
     path = None if workdir is None else pathlib.Path(workdir)
-    _check_processes(
-        task,
-        plan,
-        devices,
-        num_epochs=num_epochs,
-        checkpoint_every=checkpoint_every,
-        memory_limit=memory_limit,
-        has_workdir=path is not None,
-        overwrite=overwrite,
+    check_alike(
+        _call(
+            task,
+            plan,
+            devices,
+            num_epochs=num_epochs,
+            checkpoint_every=checkpoint_every,
+            memory_limit=memory_limit,
+            has_workdir=path is not None,
+            overwrite=overwrite,
+        )
     )
     sweeps = _Sweeps(task, plan, devices)
     whole = sweeps(waves.whole(plan))  # Refuses what makes no sense.
@@ -181,8 +184,8 @@ def describe(
       WorkdirError: if the workdir was made for another task or plan.
       ValueError: if an argument does not fit, or the workdir is not ours.
     """
-    _check_processes(
-        task, plan, devices, memory_limit=memory_limit, overwrite=overwrite
+    check_alike(
+        _call(task, plan, devices, memory_limit=memory_limit, overwrite=overwrite)
     )
     sweeps = _Sweeps(task, plan, devices)
     asked = identity(task, plan, sweeps(waves.whole(plan)).block)
@@ -214,31 +217,17 @@ def describe_settings(plan: Plan) -> list[str]:
     return lines
 
 
-def _check_processes(
+def _call(
     task: Task, plan: Plan, devices: Sequence[jax.Device] | None, **arguments: Any
-) -> None:
-    """Checks that the processes of a job were all called with the same.
-
-    Raises:
-      ValueError: on all of them, if one was not.
-    """
-    if jax.process_count() == 1:
-        return
-    called = {
+) -> dict[str, Any]:
+    """What all processes of a job have to be called with, as JSON has it."""
+    return {
         **identity(task, plan, plan.block),
         "plan": plan_as_json(plan),
         "devices": [str(device) for device in devices or jax.devices()],
         **arguments,
         **versions(),
     }
-    differing = differences(called, jobs.on_every_process(called))
-    is_other = multihost_utils.process_allgather(np.bool_(bool(differing)))
-    if is_other.any():
-        other = f"another in process {is_other.argmax()}"
-        raise ValueError(
-            "expected the call of the first process in all of a job, got "
-            f"{', '.join(differing) or other}"
-        )
 
 
 def _begin(
