@@ -1,7 +1,6 @@
 """Sweeps that are killed, told to stop, asked for more, or cut into waves."""
 
 import os
-import random
 import signal
 import time
 
@@ -12,37 +11,55 @@ from lvm_jax.files import table
 from lvm_jax.training import workdir
 
 
-def test_twenty_kills_change_nothing(tmp_path):
-    """Wherever a sweep is killed, of the binary or of the library in turn, the end is
-    the same bit for bit.
-    """
-    random_ = random.Random(0)
-    epochs = 200
-    reference = SweepProcess(tmp_path / "reference", f"--epochs={epochs}")
-    assert reference.wait() == 0, reference.text
+def _wait_for_file(name):
+    def wait(sweep):
+        while not (sweep.path / name).exists():
+            assert sweep.process.is_alive(), sweep.text
+            time.sleep(0.001)
+
+    return wait
+
+
+def _wait_for_next_checkpoint(sweep):
+    sweep.wait_for_checkpoint(max(checkpoints(sweep.path), default=0))
+
+
+# What is waited for before a kill, of the library or of the binary, and whether there
+# is a checkpoint then.
+_KILLS = [
+    (lambda sweep: time.sleep(0.2), False, False),
+    (_wait_for_file(workdir.PLAN), True, False),
+    (_wait_for_file("waves/0000/wave.json"), False, False),
+    (_wait_for_next_checkpoint, True, True),
+    (SweepProcess.wait_for_training, False, True),
+    (_wait_for_next_checkpoint, True, True),
+    (_wait_for_next_checkpoint, False, True),
+    (_wait_for_file(workdir.RESULTS), False, True),
+    (_wait_for_file(f"{workdir.FIGURES}/recovered.png"), False, True),
+]
+
+
+def test_kills_from_start_to_report_change_nothing(tmp_path, reference):
+    """Of the binary and of the library in turn: the end is the same bit for bit."""
     path = tmp_path / "run"
-    reached = []
-    while len(reached) < 20:
-        is_library = len(reached) % 4 < 2
-        sweep = SweepProcess(path, f"--epochs={epochs}", is_library=is_library)
-        if len(reached) % 2:
-            sweep.wait_for_checkpoint(max(reached))
-            time.sleep(random_.uniform(0, 0.2))
-        else:
-            time.sleep(random_.uniform(0, 1.5))
+    reached = [0]
+    for wait, is_library, has_checkpoint in _KILLS:
+        sweep = SweepProcess(path, is_library=is_library)
+        wait(sweep)
         assert sweep.kill() == -signal.SIGKILL, sweep.text
         reached.append(max(checkpoints(path), default=0))
-    assert len(set(reached)) > 8
-    sweep = SweepProcess(path, f"--epochs={epochs}")
+        assert (reached[-1] > 0) == has_checkpoint
+    assert reached == sorted(reached) and len(set(reached)) > 4
+    sweep = SweepProcess(path)
     assert sweep.wait() == 0, sweep.text
-    check_same(path, tmp_path / "reference")
+    check_same(path, reference)
     rows = table.read_rows(path / workdir.HISTORY)
     places = [(row["level"], row["seed"], row["epoch"]) for row in rows]
     assert places == [
         (level, seed, epoch)
         for level in (4, 5)
         for seed in range(3)
-        for epoch in range(1, epochs + 1)
+        for epoch in range(1, 61)
     ]
 
 
