@@ -213,7 +213,7 @@ def _distance_of_root(log_softmax, monkeypatch):
     def train(key, live):
         start = _learner().init(key, live, _SENTENCES)
         start.params["root_bias"] = start.params["root_bias"].at[0].add(60)
-        sentences = jax.random.randint(key, (200, 1, 5), 0, _V)
+        sentences = jax.random.randint(key, (200, 1, 3), 0, _V)
         end, _ = jax.lax.scan(
             lambda state, batch: _learner().step(None, state, live, batch),
             start,
@@ -423,7 +423,7 @@ _recover = jax.jit(recovery.recover)
 
 
 def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
-    sentences = pcfg.sample(jax.random.key(0), sharp, 64, max_words=4)
+    sentences = pcfg.sample(jax.random.key(0), sharp, 64, max_words=3)
     nonterminals, preterminals = np.array([2, 0, 1]), np.array([1, 3, 0, 2])
     symbols = np.r_[nonterminals, 3 + preterminals]
     shuffled = Pcfg(
@@ -469,9 +469,9 @@ def _log(probs):
 
 def _recovered(truth, model, words, labels):
     """What sentences of a word twice, with labels of the truth's, tell of a model."""
-    sentences = np.full((64, 4), pcfg.PAD, np.int32)
+    sentences = np.full((64, 3), pcfg.PAD, np.int32)
     sentences[:, :2] = np.asarray(words)[:, None]
-    spans = np.full((64, 3, 3), pcfg.PAD, np.int32)
+    spans = np.full((64, 2, 3), pcfg.PAD, np.int32)
     spans[: len(labels), 0] = [[0, 1, label] for label in labels]
     live = Live(jnp.ones(3), jnp.ones(4))
     return _recover(Truth(truth, (sentences,), (spans,)), model, live)
