@@ -24,7 +24,10 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
 
-_LONGEST = ["resume_test", "experiments_test", "contract_test", "distributed_test"]
+_LONGEST = [
+    *("contract_test", "distributed_test", "training_test", "experiments_test"),
+    *("neural_pcfg_test", "resume_test", "readme_test", "faults_test"),
+]
 
 
 def pytest_collection_modifyitems(items):
