@@ -172,7 +172,7 @@ def test_a_sweep_of_other_numbers_compiles_nothing():
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    plan = _plan(levels=(6,))
+    plan = _plan()
     tasks = [_task(seed) for seed in (0, 1)]
     _train(tasks[0], plan)
     jax.monitoring.register_event_duration_secs_listener(listen)
@@ -215,8 +215,8 @@ def _networks():
 
 def _plan_of(task):
     if task.name == "CON8":
-        return _plan((3,), (0,), {"a": noisy_or.NvilHyperparams()})
-    return _plan((3,), (0,))
+        return _plan((4,), (0,), {"a": noisy_or.NvilHyperparams()})
+    return _plan((4,), (0,))
 
 
 def test_a_workdir_goes_on_with_the_data_it_began_with(tmp_path, trained):
@@ -351,7 +351,7 @@ def test_agreement_needs_something_to_compare_models_by(trained):
 
 
 def _train_elsewhere(path):
-    _train(_task(), _plan(), workdir=path)
+    _train(_task(), _plan((4,), (0,)), workdir=path)
 
 
 def test_a_spawned_process_trains(tmp_path, trained):
@@ -367,5 +367,8 @@ def test_a_spawned_process_trains(tmp_path, trained):
     found = lvm_jax.load(tmp_path / "run")
     for name in found.history:  # one device here, two in this process
         np.testing.assert_allclose(
-            found.history[name], trained.history[name], rtol=1e-4, atol=1e-6
+            found.history[name],
+            trained.history[name][:1, :, :1],
+            rtol=1e-4,
+            atol=1e-6,
         )
