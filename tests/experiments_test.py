@@ -437,7 +437,14 @@ def test_the_environment_changes_no_bit_or_is_refused_by_name(tmp_path):
 
 
 def test_a_platform_that_is_not_there_is_one_line(tmp_path):
-    done = _run_in({"JAX_PLATFORMS": "cuda"}, "noisy_or", "--workdir", tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.noisy_or", f"--workdir={tmp_path / 'run'}"],
+        cwd=_ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cuda"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: expected devices of the platform cuda, got none")
