@@ -242,7 +242,7 @@ def split(
     """
     samples = np.asarray(samples)
     if num_held_out is None:
-        num_held_out = max(1, min(_HELD_OUT, len(samples) // 10))
+        num_held_out = max(2, min(_HELD_OUT, len(samples) // 10))
     if num_held_out < 1:
         raise ValueError(f"expected at least 1 held-out sample, got {num_held_out}")
     if num_held_out >= len(samples):
@@ -253,3 +253,24 @@ def split(
     if seed is not None:
         samples = samples[np.asarray(permutation(key(seed), len(samples)))]
     return samples[:num_held_out], samples[num_held_out:]
+
+
+def halves(held_out: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Held-out samples that choose a model, and others that it is reported on.
+
+    Args:
+      held_out: [n, ...].
+
+    Returns:
+      [n // 2, ...] and [n - n // 2, ...].
+
+    Raises:
+      ValueError: if there are fewer than two.
+    """
+    half = len(held_out) // 2
+    if half < 1:
+        raise ValueError(
+            "expected at least 2 held-out samples, to choose a model and to report on, "
+            f"got {len(held_out)}"
+        )
+    return held_out[:half], held_out[half:]

@@ -62,8 +62,8 @@ class Info(NamedTuple):
 
     Attributes:
       objective: []. What learning maximises, in nats or in the learner's own
-        units. Runs are snapshotted by its held-out value, and a run whose
-        objective is not finite has diverged.
+        units. Its value on validation data chooses the model that a run keeps, and a
+        run whose objective is not finite has diverged.
       metrics: scalars by name. A step's are averaged between two records and
         reported as `train_<name>`, an evaluation's as `held_out_<name>`.
     """
@@ -187,6 +187,7 @@ class Recovery(NamedTuple):
         """What tables show of it, by column."""
         return {
             "num_recovered": self.num_recovered,
+            "num_discarded": self.discarded.sum(),
             "num_kept": self.num_kept,
             "num_recovered_after_filter": self.num_recovered_after_filter,
             **self.measures,
@@ -219,7 +220,9 @@ class Task:
       learner: hyperparameters -> Learner. The same function for tasks that are to
         share a program. A workdir knows it by its name and by what is applied to it.
       train: tree of arrays [N, ...] to learn from, or Buckets of them.
-      held_out: tree of arrays [N', ...] to evaluate on.
+      held_out: tree of arrays [N', ...] to report on.
+      validation: tree of arrays [N'', ...] that choose the models that runs keep, so
+        that what is reported is of others; None if the held-out ones do.
       truth: tree of arrays, the true model; None if nothing is known, and then there
         are no columns of recovery.
       recover: how models are compared; None if they cannot be.
@@ -232,6 +235,7 @@ class Task:
     learner: MakeLearner
     train: Any
     held_out: Any
+    validation: Any = None
     truth: Any = None
     recover: RecoverFn | None = None
     recipe: Mapping[str, Any] | None = None
@@ -260,7 +264,13 @@ class Task:
         """
         recipe = dataset.recipe
         if recipe is not None:
-            recipe = {**recipe, "held_out": jax.tree.leaves(held_out)[0].shape[0]}
+            apart = {"held_out": held_out, "validation": fields.get("validation")}
+            counts = {
+                name: jax.tree.leaves(part)[0].shape[0]
+                for name, part in apart.items()
+                if part is not None
+            }
+            recipe = {**recipe, **counts}
         return cls(
             **{
                 "name": dataset.name,
@@ -274,8 +284,8 @@ class Task:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What a program is given: the fields `train`, `held_out` and `truth`."""
-        names = ("train", "held_out", "truth")
+        """What a program is given: samples, in their parts, and the truth."""
+        names = ("train", "held_out", "validation", "truth")
         return {name: getattr(self, name) for name in names}
 
     @property

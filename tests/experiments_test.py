@@ -68,6 +68,7 @@ def test_noisy_or_writes_tables(noisy_or):
     ]
     assert set(history[0]) >= {
         "num_recovered",
+        "num_discarded",
         "num_kept",
         "num_recovered_after_filter",
         "diverged",

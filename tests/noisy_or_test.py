@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import lvm_jax
+from lvm_jax import noisy_or as family
 from lvm_jax.noisy_or import NoisyOr, release
 from lvm_jax.noisy_or import model as noisy_or
 
@@ -305,3 +307,15 @@ def test_of_two_latents_within_four_of_each_other_the_rarer_is_a_copy(
     copies = [is_copy and own < max(prior) for own in prior]
     assert found.duplicate.tolist() == copies
     assert found.kept.tolist() == [not is_copy for is_copy in copies]
+
+
+def test_one_half_of_what_is_held_out_chooses_and_the_other_reports():
+    dataset = family.make("IMG", lvm_jax.key(0), 100)
+    packed = family.pack(dataset.samples)
+    task = family.task(dataset, num_held_out=15)
+    np.testing.assert_array_equal(task.validation, packed[:7])
+    np.testing.assert_array_equal(task.held_out, packed[7:15])
+    np.testing.assert_array_equal(task.train, packed[15:])
+    assert task.recipe["validation"] == 7 and task.recipe["held_out"] == 8
+    with pytest.raises(ValueError, match=r"at least 2 held-out samples, .* got 1"):
+        family.task(dataset, num_held_out=1)

@@ -87,6 +87,7 @@ def test_truths_match_with_and_without_what_the_filter_drops():
     assert found.num_recovered_after_filter == 1
     assert found.scalars() == {
         "num_recovered": 3,
+        "num_discarded": 1,
         "num_kept": 3,
         "num_recovered_after_filter": 1,
     }

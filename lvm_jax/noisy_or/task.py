@@ -14,7 +14,7 @@ from lvm_jax.noisy_or import model as noisy_or
 from lvm_jax.noisy_or import recognition
 from lvm_jax.noisy_or.nvil import nvil
 from lvm_jax.noisy_or.variational import Params, mask
-from lvm_jax.numerics import key, pack_bits, settings, split, unpack_bits
+from lvm_jax.numerics import halves, key, pack_bits, settings, split, unpack_bits
 from lvm_jax.types import Dataset, Learner, Task
 
 
@@ -41,7 +41,9 @@ def task(
       dataset: samples [N, D] of zeros and ones, and a NoisyOr if the truth is known.
       learner: (D, hyperparameters) -> Learner, such as `nvil`, or a partial
         application of it.
-      num_held_out: samples that are held out of training; 1000 or a tenth if None.
+      num_held_out: samples that are held out of training, of which the first half
+        chooses the models that runs keep and the second is reported on; 1000 or a
+        tenth if None.
       split_seed: which ones, of samples that are no data set of the study. Of one that
         is, they are the first ones, as in the study.
 
@@ -60,10 +62,13 @@ def task(
             f"expected a truth of {num_observed} variables, as {dataset.name} has, got "
             f"{truth.noise_logits.size}"
         )
-    parts = split(samples, num_held_out, None if dataset.recipe else split_seed)
+    apart, train = split(samples, num_held_out, None if dataset.recipe else split_seed)
+    validation, held_out = halves(apart)
     return Task.of(
         dataset,
-        *map(pack, parts),
+        pack(held_out),
+        pack(train),
+        validation=pack(validation),
         learner=functools.partial(learner, num_observed),
         recover=noisy_or.recover,
     )

@@ -75,12 +75,14 @@ class Data(NamedTuple):
 
     Attributes:
       train: tree of arrays [N, ...] to learn from, or Buckets of them.
-      held_out: tree of arrays [N', ...] to evaluate on.
+      held_out: tree of arrays [N', ...] to report on.
+      validation: tree of arrays [N'', ...] that choose what is kept, or None.
       truth: tree of arrays, or None.
     """
 
     train: Any
     held_out: Any
+    validation: Any
     truth: Any
 
 
@@ -213,11 +215,18 @@ def train_epoch(
                 "expected a scalar as objective of a step and of an evaluation, got "
                 f"shapes {infos.objective.shape[1:]} and {jnp.shape(info.objective)}"
             )
+        objective = info.objective
+        if data.validation is not None:
+            # Of a key of its own: draws that favour a model would be reported again.
+            key = jax.random.split(key)[0]
+            objective = learner.evaluate(
+                key, state, run.live, data.validation
+            ).objective
         is_finite = jnp.isfinite(infos.objective).all()
-        is_known = jnp.isfinite(info.objective)
+        is_known = jnp.isfinite(info.objective) & jnp.isfinite(objective)
         run = run._replace(
             state=state,
-            objective=jnp.asarray(info.objective, jnp.float32),
+            objective=jnp.asarray(objective, jnp.float32),
             diverged=run.diverged | ~is_finite | (is_last & ~is_known),
         )
         diverged = run.diverged | ~is_known

@@ -31,7 +31,7 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def data_arrays(task: Task) -> dict[str, np.ndarray]:
-    """The arrays of a task by path: train, held_out and truth."""
+    """The arrays of a task by path: its samples, in their parts, and the truth."""
     leaves = archive.flatten(task.data)
     return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 

@@ -105,7 +105,8 @@ class Results:
     def kept_rows(self, **measures: np.ndarray) -> list[Row]:
         """A row for each run: its history at the epoch of the model that it kept.
 
-        A run that has diverged, then or later, has recovered nothing.
+        Its `objective` is what chose that model. A run that has diverged, then or
+        later, has recovered nothing.
 
         Args:
           **measures: [L, S, R] each. Further columns.
@@ -129,6 +130,7 @@ class Results:
                 {
                     **self._start_of_row(name),
                     "epoch": int(kept.epoch),
+                    "objective": kept.objective.item() if kept.epoch else math.nan,
                     **values,
                     **{column: of[place].item() for column, of in measures.items()},
                     _DIVERGED: bool(kept.diverged),
