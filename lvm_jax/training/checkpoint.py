@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lvm_jax.files import archive, atomic, regular
+from lvm_jax.files import archive, regular
 from lvm_jax.files.regular import digest
 from lvm_jax.sweep.run import Record, Run
-from lvm_jax.training.workdir import WorkdirError
+from lvm_jax.training.workdir import WorkdirError, write_json
 
 _MAX_TO_KEEP = 3
 _NAME = re.compile(r"(\d{8,})\.(json|npz)")
@@ -95,19 +95,19 @@ class Checkpoints:
     def _write(self, span: str, runs: Any, records: Any) -> None:
         self._history.mkdir(exist_ok=True)
         archive.write(self._history / span, records)
-        archive.write(self._path("npz"), runs)
+        runs_path = self._path(self._epoch, "npz")
+        archive.write(runs_path, runs)
         self._records[span] = digest([self._history / span])
         about = {
             "epoch": self._epoch,
-            "runs": digest([self._path("npz")]),
+            "runs": digest([runs_path]),
             "records": self._records,
         }
-        text = json.dumps(about, indent=2) + "\n"
-        atomic.replace(self._path("json"), lambda file: file.write(text.encode()))
+        write_json(self._path(self._epoch, "json"), about)
         self._keep(self._epochs()[-_MAX_TO_KEEP:])
 
-    def _path(self, suffix: str) -> pathlib.Path:
-        return self._directory / f"{self._epoch:08d}.{suffix}"
+    def _path(self, epoch: int, suffix: str) -> pathlib.Path:
+        return self._directory / f"{epoch:08d}.{suffix}"
 
     def _epochs(self) -> list[int]:
         """Those of the checkpoints that are there, in order."""
@@ -168,7 +168,7 @@ class Checkpoints:
                 damaged.append(epoch)
                 continue
             self._epoch, self._records = epoch, records
-            arrays = archive.read(self._path("npz"))
+            arrays = archive.read(self._path(epoch, "npz"))
             parts = [archive.read(self._history / name) for name in records]
             restored = Restored(
                 epoch,
@@ -186,13 +186,13 @@ class Checkpoints:
 
     def _check(self, epoch: int) -> dict[str, str]:
         """The digests of all records up to a checkpoint that is whole."""
-        path = self._directory / f"{epoch:08d}.json"
+        path = self._path(epoch, "json")
         with regular.open_file(path) as file:
             text = file.read()
         try:
             about = json.loads(text)
             own, records = about["epoch"], dict(about["records"])
-            expected = {path.with_suffix(".npz"): about["runs"]}
+            expected = {self._path(epoch, "npz"): about["runs"]}
         except (LookupError, RecursionError, TypeError, ValueError) as error:
             raise _DamageError(
                 f"expected digests in {path.name}, got others"
