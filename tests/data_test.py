@@ -8,7 +8,9 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
+import lvm_jax
 from lvm_jax import noisy_or, pcfg, sparse_coding
 from lvm_jax.files import archive, regular, table
 from lvm_jax.noisy_or.release import read_binary_samples
@@ -65,6 +67,25 @@ def test_unif_is_the_published_draw():
         np.testing.assert_allclose(
             truth.failure[k][masks[k] == 1], 1 - draws[1][masks[k] == 1], rtol=1e-5
         )
+
+
+def test_drawn_unif_is_of_the_published_distribution_and_another_for_every_key():
+    keys = jax.random.split(jax.random.key(0), 200)
+    truth = jax.vmap(noisy_or.random_unif)(keys)
+    failure, prior = np.asarray(truth.failure), np.asarray(truth.prior)
+    is_child = failure < 1
+    assert abs(is_child.mean() - 0.25) < 4 * (0.1875 / is_child.size) ** 0.5
+    for values, low, high in ((failure[is_child], 0.05, 0.2), (prior, 0.1, 0.3)):
+        uniform = stats.uniform(low, high - low)
+        assert stats.kstest(values.ravel(), uniform.cdf).pvalue > 1e-3
+    assert len(np.unique(failure, axis=0)) == 200
+    made = [noisy_or.make("UNIF-DRAWN", lvm_jax.key(seed), 10) for seed in (0, 0, 1)]
+    same, again, other = (np.asarray(dataset.truth.failure) for dataset in made)
+    assert (same == again).all() and (same != other).any()
+    assert noisy_or.published(made[0], (8, 64)) == (
+        {level: noisy_or.STUDY["UNIF"][level] for level in (8, 64)},
+        100,
+    )
 
 
 @pytest.mark.parametrize("num_children", [8, 24])

@@ -12,7 +12,7 @@
 (2, 2, 2, 2)
 """
 
-from lvm_jax.noisy_or.data import NAMES, connected, img, make, unif
+from lvm_jax.noisy_or.data import NAMES, connected, img, make, random_unif, unif
 from lvm_jax.noisy_or.model import (
     NoisyOr,
     from_probabilities,
@@ -63,6 +63,7 @@ __all__ = [
     "nvil",
     "pack",
     "published",
+    "random_unif",
     "read_dataset",
     "read_model",
     "read_params",

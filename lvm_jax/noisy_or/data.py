@@ -2,6 +2,7 @@
 
 Source: Buhai et al. 2020, section 3.1 and appendix B. PLNT is published as
 parameters only: `read_dataset` reads it, and the original samples of the others.
+UNIF-DRAWN, of which every key has another truth, is ours.
 """
 
 import chex
@@ -63,6 +64,20 @@ def unif(prior: float | None = None) -> NoisyOr:
     return _network(np.array(priors), np.stack(failures))
 
 
+def random_unif(key: chex.PRNGKey) -> NoisyOr:
+    """Another draw of UNIF's truth: priors and failures as random as its own.
+
+    Args:
+      key: random key.
+    """
+    child_key, strength_key, prior_key = jax.random.split(key, 3)
+    shape = NUM_LATENTS, NUM_OBSERVED
+    is_child = jax.random.bernoulli(child_key, 0.25, shape)
+    strength = jax.random.uniform(strength_key, shape, minval=0.80, maxval=0.95)
+    prior = jax.random.uniform(prior_key, (NUM_LATENTS,), minval=0.1, maxval=0.3)
+    return _network(prior, jnp.where(is_child, 1.0 - strength, 1.0))
+
+
 def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     """CON8, CON24: each latent has the same number of random children.
 
@@ -114,6 +129,7 @@ def _well_specified(make_truth):
 _MAKERS = {
     "IMG": _well_specified(lambda _: img()),
     "UNIF": _well_specified(lambda _: unif()),
+    "UNIF-DRAWN": _well_specified(random_unif),
     "CON8": _well_specified(lambda key: connected(key, 8)),
     "CON24": _well_specified(lambda key: connected(key, 24)),
     "IMG-FLIP": _img_flip,
@@ -128,7 +144,7 @@ def make(name: str, key: chex.PRNGKey, num_samples: int = 10_000) -> Dataset:
 
     Args:
       name: one of NAMES.
-      key: random key of the samples, and of CON8's and CON24's truth.
+      key: random key of the samples, and of the truth of UNIF-DRAWN, CON8 and CON24.
       num_samples: N.
 
     Returns:

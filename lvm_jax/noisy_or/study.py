@@ -42,13 +42,14 @@ STUDY_LARGE_BATCH = {
     "PLNT": _setting(_LEVELS[:3], [0.01] * 3, [1e-3, 1e-3, 1e-4]),
 }
 
+_SAME_AS = {"UNIF-DRAWN": "UNIF"}  # data sets that are ours
 _SNAPSHOT_EVERY = {"PLNT": 25}  # where it is another number
 
 
 def published(
     dataset: Dataset, levels: Sequence[int], batch_size: int = 20
 ) -> tuple[dict[int, NvilHyperparams] | None, int]:
-    """How the study learned a data set of its own.
+    """How the study learned a data set of its own, or of the same kind.
 
     Args:
       dataset: any.
@@ -61,7 +62,8 @@ def published(
       two models that may be kept.
     """
     tables = [STUDY_LARGE_BATCH] if batch_size >= _LARGE_BATCH else []
-    found = [table[dataset.name] for table in (*tables, STUDY) if dataset.name in table]
+    name = _SAME_AS.get(dataset.name, dataset.name)
+    found = [table[name] for table in (*tables, STUDY) if name in table]
     if dataset.recipe is None or not found:
         return None, _EVERY
     of_levels = {
