@@ -97,7 +97,7 @@ _BY_EPOCH = {
 def _draw(truth: true_grammar.Truth, seed: int, num_samples: int) -> lvm_jax.Dataset:
     return pcfg.from_truth(
         truth.name,
-        jax.random.fold_in(_DATA.key, seed),
+        jax.random.fold_in(lvm_jax.key(_DATA.seed), seed),
         truth.grammar,
         num_samples,
         min_words=_MIN_WORDS.value,
@@ -111,7 +111,7 @@ def _task(
 ) -> lvm_jax.Task:
     return pcfg.task(
         dataset,
-        **_DATA.split,
+        **_DATA.split(_DATA.seed),
         num_words=len(truth.words),
         num_parsed=_NUM_PARSED.value,
         num_buckets=_NUM_BUCKETS.value,
@@ -188,7 +188,8 @@ def _print_truth(truth: true_grammar.Truth, test: pcfg.Truth) -> float:
     num = truth.grammar.log_root.size
     learner = pcfg.maximum_likelihood(len(truth.words))
     live = (np.ones(num), np.ones(len(truth.grammar.log_emissions)))
-    untrained = jax.jit(lambda key: learner.init(key, live, None).params)(_DATA.key)
+    key = lvm_jax.key(_DATA.seed)
+    untrained = jax.jit(lambda key: learner.init(key, live, None).params)(key)
     trees = pcfg.annotate(learner.model(untrained, live), test.sentences).spans
     _print_f1("untrained", test, trees)
     return conditioned
@@ -267,7 +268,7 @@ def _learn(truth: true_grammar.Truth, plan: lvm_jax.Plan) -> None:
     """Learns grammars from sentences of the true one and reports on them."""
     dataset = _draw(truth, 0, _DATA.num_samples)
     task = _task(truth, dataset, plan.batch_size)
-    results, task = _SWEEP.train(task, plan)
+    results, task = trained = _SWEEP.train(task, plan)
     truth = truth._replace(grammar=task.truth.grammar)
     bounds = [part.shape[1] for part in task.train.parts[:-1]] + [_MAX_WORDS.value]
     test_set = _draw(truth, 1, _NUM_TEST.value).samples
@@ -281,9 +282,9 @@ def _learn(truth: true_grammar.Truth, plan: lvm_jax.Plan) -> None:
         for name, label in _BY_EPOCH.items()
     }
     _SWEEP.report(
-        results,
+        {_DATA.seed: trained},
         _HEADERS,
-        measures=measure(functools.partial(_test_measures, test), results),
+        measures=lambda *_: measure(functools.partial(_test_measures, test), results),
         truth={"test_nll": true_nll},
         figures={
             **by_epoch,

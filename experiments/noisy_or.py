@@ -41,17 +41,31 @@ _HEADERS = {
 }
 
 
-def _dataset() -> Dataset:
+@functools.lru_cache(1)
+def _dataset(seed: int) -> Dataset:
     if _DATA.is_own:
         return _DATA.own(noisy_or.read_truth)
     if _DATA.data_dir is not None:
+        if len(_DATA.seeds) > 1:
+            raise ValueError("expected one --data_seed of published samples, got more")
         return noisy_or.read_dataset(_DATA.data_dir, _DATA.dataset)
     if _DATA.dataset not in noisy_or.NAMES:
         raise ValueError(
             f"expected a data set among {', '.join(noisy_or.NAMES)}, or --data_dir to "
             f"read another from, got {_DATA.dataset!r}"
         )
-    return noisy_or.make(_DATA.dataset, _DATA.key, _DATA.num_samples)
+    return noisy_or.make(_DATA.dataset, lvm_jax.key(seed), _DATA.num_samples)
+
+
+def _task(seed: int) -> lvm_jax.Task:
+    learner = noisy_or.nvil
+    if not _CRITIC.value:
+        learner = functools.partial(learner, use_critic=False)
+    return noisy_or.task(_dataset(seed), learner, **_DATA.split(seed))
+
+
+def _measure(results: lvm_jax.Results, task: lvm_jax.Task) -> dict[str, np.ndarray]:
+    return measure(noisy_or.held_out_log_likelihood(task), results)
 
 
 def _plot_latents(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
@@ -67,21 +81,19 @@ def _plot_latents(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
-    dataset, learner = _dataset(), noisy_or.nvil
-    if not _CRITIC.value:
-        learner = functools.partial(learner, use_critic=False)
-    task = noisy_or.task(dataset, learner, **_DATA.split)
     rates, snapshot_every = noisy_or.published(
-        dataset, _SWEEP.levels, _SWEEP.batch_size
+        _dataset(_DATA.seeds[0]), _SWEEP.levels, _SWEEP.batch_size
     )
     plan = _SWEEP.plan(rates, snapshot_every=snapshot_every)
-    results, task = _SWEEP.train(task, plan)
+    trained = _SWEEP.train_each(_task, _DATA.seeds, plan)
+    results, task = next(iter(trained.values()))
     truth, figures = {}, {}
     if task.truth is not None:
-        truth[_LOG_LIKELIHOOD] = noisy_or.true_log_likelihood(task)
+        truth[_LOG_LIKELIHOOD] = cli.mean_of_truths(
+            noisy_or.true_log_likelihood, trained
+        )
         figures["latents.png"] = functools.partial(_plot_latents, task, results)
-    measures = measure(noisy_or.held_out_log_likelihood(task), results)
-    _SWEEP.report(results, _HEADERS, measures=measures, truth=truth, figures=figures)
+    _SWEEP.report(trained, _HEADERS, measures=_measure, truth=truth, figures=figures)
 
 
 if __name__ == "__main__":

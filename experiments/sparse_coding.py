@@ -48,17 +48,22 @@ _ERROR = "held_out_error"
 _HEADERS = {_ERROR: "held-out squared error"}
 
 
-def _dataset() -> Dataset:
+def _dataset(seed: int) -> Dataset:
     if _DATA.is_own:
         return _DATA.own(sparse_coding.read_truth)
+    key = lvm_jax.key(seed)
     drawn = {"sparsity": _SPARSITY.value, "num_samples": _DATA.num_samples}
     drawn["precision"] = _PRECISION.value
     if _DATA.data_dir is not None:
         name = _DATA.dataset or f"gamma{_GAMMA.value:g}"
-        return sparse_coding.read_dataset(_DATA.data_dir, name, _DATA.key, **drawn)
+        return sparse_coding.read_dataset(_DATA.data_dir, name, key, **drawn)
     if _DATA.dataset is not None:
         raise ValueError("expected --data_dir to read --dataset from, got none")
-    return sparse_coding.make(_DATA.key, _GAMMA.value, **drawn)
+    return sparse_coding.make(key, _GAMMA.value, **drawn)
+
+
+def _task(seed: int) -> lvm_jax.Task:
+    return sparse_coding.task(_dataset(seed), **_DATA.split(seed))
 
 
 def _plot_cosines(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
@@ -74,14 +79,17 @@ def _plot_cosines(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
-    task = sparse_coding.task(_dataset(), **_DATA.split)
     plan = _SWEEP.plan(precision=_PRECISION.value)
-    results, task = _SWEEP.train(task, plan)
+    trained = _SWEEP.train_each(_task, _DATA.seeds, plan)
+    results, task = next(iter(trained.values()))
     truth, figures = {}, {}
     if task.truth is not None:
-        truth[_ERROR] = sparse_coding.true_error(task, plan.precision)
+        true_error = functools.partial(
+            sparse_coding.true_error, precision=plan.precision
+        )
+        truth[_ERROR] = cli.mean_of_truths(true_error, trained)
         figures["cosines.png"] = functools.partial(_plot_cosines, task, results)
-    _SWEEP.report(results, _HEADERS, truth=truth, figures=figures, digits=6)
+    _SWEEP.report(trained, _HEADERS, truth=truth, figures=figures, digits=6)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What binaries share: flags of data and of a sweep; one line for an error."""
 
 from experiments.cli.data import MAX_SAMPLES, Data, Drawn, Own
+from experiments.cli.definitions import LARGEST, define_levels, define_numbers
 from experiments.cli.run import run
-from experiments.cli.sweep import LARGEST, Sweep, define_levels, pictured
+from experiments.cli.sweep import Sweep, Trained, mean_of_truths, pictured
 
 __all__ = [
     "LARGEST",
@@ -11,7 +12,10 @@ __all__ = [
     "Drawn",
     "Own",
     "Sweep",
+    "Trained",
     "define_levels",
+    "define_numbers",
+    "mean_of_truths",
     "pictured",
     "run",
 ]

@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from absl import flags
 
 import lvm_jax
+from experiments.cli.definitions import define_list
 from lvm_jax.types import Dataset
 
 MAX_SAMPLES = 10_000_000  # that a machine has memory to draw
@@ -24,11 +24,12 @@ class Drawn:
           num_samples: default of the flag of that name.
           held_out: likewise.
         """
-        self._data_seed = flags.DEFINE_integer(
+        self._data_seeds = define_list(
             "data_seed",
-            0,
-            "Seed of what is drawn: samples, and truths or a held-out part.",
-            lower_bound=0,
+            [0],
+            "Seed of what is drawn: samples, and truths or a held-out part. Several, "
+            "separated by commas: a sweep on each, one table.",
+            least=0,
         )
         self._num_samples = flags.DEFINE_integer(
             "num_samples",
@@ -46,24 +47,46 @@ class Drawn:
         )
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """`--data_seed`.
+
+        Raises:
+          ValueError: if one is there twice.
+        """
+        seeds = tuple(map(int, self._data_seeds.value))
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(
+                "expected data seeds without repeats, got "
+                f"{', '.join(self._data_seeds.value)}"
+            )
+        return seeds
+
+    @property
     def seed(self) -> int:
-        """`--data_seed`."""
-        return self._data_seed.value
+        """The only `--data_seed`.
+
+        Raises:
+          ValueError: if there are several.
+        """
+        seeds = self.seeds
+        if len(seeds) > 1:
+            raise ValueError(
+                f"expected one data seed here, got {', '.join(map(str, seeds))}"
+            )
+        return seeds[0]
 
     @property
     def num_samples(self) -> int:
         """`--num_samples`."""
         return self._num_samples.value
 
-    @property
-    def key(self) -> jax.Array:
-        """The random key of `--data_seed`."""
-        return lvm_jax.key(self.seed)
+    def split(self, seed: int) -> dict[str, int | None]:
+        """Which samples are held out, as arguments of a family's `task`.
 
-    @property
-    def split(self) -> dict[str, int | None]:
-        """Which samples are held out, as arguments of a family's `task`."""
-        return {"num_held_out": self._held_out.value, "split_seed": self.seed}
+        Args:
+          seed: of `--data_seed`.
+        """
+        return {"num_held_out": self._held_out.value, "split_seed": seed}
 
 
 class Own(Drawn):

@@ -1,15 +1,12 @@
 """Flags of a sweep: what is trained, where and on what, and what is done by them."""
 
-import contextlib
 import dataclasses
 import itertools
-import math
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +14,12 @@ from absl import flags
 
 import lvm_jax
 from experiments.cli import failure
+from experiments.cli.definitions import (
+    define_fields,
+    define_levels,
+    define_whole_numbers,
+    given_flags,
+)
 from lvm_jax import report as reports
 from lvm_jax.files import table
 from lvm_jax.sweep import devices
@@ -32,70 +35,25 @@ from lvm_jax.training.identity import identity, plan_as_json
 from lvm_jax.training.job import check_alike
 from lvm_jax.types import Hyperparams, Level, Task
 
-LARGEST = 2**31 - 1  # of a whole number
 _OF_ONE_PROCESS = ("coordinator", "process_id", "workdir")  # not of all of a job
-_DIGITS = 20
+_OF_SEVERAL = {"data_seeds": "a workdir of each"}  # identity of a workdir of others
 _EXIT_STOPPED = 143  # of a process whose job was told to stop by another
 
 
-def define_levels(default: Sequence[int]) -> flags.FlagHolder:
-    """Defines `--levels` with a binary's own default."""
-    holder = flags.DEFINE_list(
-        "levels",
-        [str(level) for level in default],
-        "Numbers of latent variables to learn, separated by commas.",
-    )
-    flags.register_validator(
-        "levels",
-        lambda levels: (
-            levels
-            and all(level.isascii() and level.isdigit() for level in levels)
-            and all(len(level) < _DIGITS and int(level) > 0 for level in levels)
-        ),
-        message="expected whole numbers of at least 1, separated by commas",
-    )
-    return holder
+# Further columns of kept models.
+Measure = Callable[[lvm_jax.Results, Task], dict[str, np.ndarray]]
 
 
-# Default, least value and help of each flag of a sweep that is a whole number.
-_WHOLE_NUMBERS = {
-    "seed": (0, 0, "Seed of the first run; the others count on from it."),
-    "num_seeds": (16, 1, "Runs of each level, each with a seed of its own."),
-    "epochs": (100, 1, "Passes over the training samples."),
-    "batch_size": (20, 2, "Samples of one step."),
-    "records_per_epoch": (1, 1, "Evaluations of an epoch, at equal distances."),
-    "epochs_per_call": (
-        5,
-        1,
-        "Epochs of one compiled call: how often progress is shown. Results do not "
-        "depend on it.",
-    ),
-    "checkpoint_every": (
-        50,
-        1,
-        "Epochs between two checkpoints, rounded up to whole compiled calls.",
-    ),
-    "devices": (
-        0,
-        0,
-        "Devices of this process to spread the runs over: 0 for every accelerator, or "
-        "for as many host devices as there are cores.",
-    ),
-    "block": (
-        None,
-        1,
-        "Runs that a device computes at once; four on a CPU and all on an accelerator "
-        "if not given. A run's numbers are the same bit for bit whatever else is "
-        "trained; another size changes them by rounding.",
-    ),
-    "num_processes": (
-        None,
-        1,
-        "Processes of the job; $JAX_NUM_PROCESSES if not given.",
-    ),
-    "process_id": (None, 0, "This process, from 0; $JAX_PROCESS_ID if not given."),
-    "join_seconds": (300, 1, "How long to wait for the other processes of the job."),
-}
+class Trained(NamedTuple):
+    """What a workdir holds once training has ended.
+
+    Attributes:
+      results: of the plan.
+      task: with the data that the workdir began with.
+    """
+
+    results: lvm_jax.Results
+    task: Task
 
 
 class Sweep:
@@ -127,17 +85,8 @@ class Sweep:
         self._levels = define_levels(levels)
         self._fields = {}
         for record in hyperparams.values():
-            _define_fields(record, self._fields)
-        self._whole = {
-            name: flags.DEFINE_integer(
-                name,
-                defaults.get(name, default),
-                text,
-                lower_bound=least,
-                upper_bound=LARGEST,
-            )
-            for name, (default, least, text) in _WHOLE_NUMBERS.items()
-        }
+            define_fields(record, self._fields)
+        self._whole = define_whole_numbers(**defaults)
         self._workdir = flags.DEFINE_string(
             "workdir",
             None,
@@ -219,8 +168,9 @@ class Sweep:
             devices.join(place, seconds)
             failure.on_abort(failure.LOST)
         self._devices = devices.configure(whole["devices"])
-        given = _given_flags()
-        check_alike({name: given[name] for name in given.keys() - {*_OF_ONE_PROCESS}})
+        given = given_flags()
+        alike = given.keys() - {*_OF_ONE_PROCESS}
+        check_alike(lambda: {name: given[name] for name in alike})
 
     def plan(
         self,
@@ -382,14 +332,11 @@ class Sweep:
         has_ended = (beside / workdir.RESULTS).exists()
         return lvm_jax.load(beside) if has_ended else None
 
-    def train(self, task: Task, plan: lvm_jax.Plan) -> tuple[lvm_jax.Results, Task]:
+    def train(self, task: Task, plan: lvm_jax.Plan) -> Trained:
         """Trains what `--workdir` does not hold yet.
 
         The process ends here after a dry run or a signal, and if it is not the first
         one of a job.
-
-        Returns:
-          The results, and the task with the data that the workdir began with.
 
         Raises:
           ValueError: if the workdir or a flag does not fit.
@@ -403,16 +350,72 @@ class Sweep:
         results = self._run(task, plan, self._whole["epochs"].value, where)
         if not devices.is_first_process():
             sys.exit(0)
-        about = {"flags": _given_flags(), "plan": plan_as_json(plan)}
+        self._write_flags(plan)
+        return Trained(results, workdir.read_task(self.workdir, task))
+
+    def train_each(
+        self,
+        make_task: Callable[[int], Task],
+        data_seeds: Sequence[int],
+        plan: lvm_jax.Plan,
+    ) -> dict[int, Trained]:
+        """Trains a plan on the data of each data seed, as `train` does.
+
+        The data of one seed are trained on in `--workdir`; those of several in a
+        workdir each, data0 for seed 0, which `--workdir` then has in it. Data of the
+        same shapes share the compiled program.
+
+        Args:
+          make_task: data seed -> task.
+          data_seeds: of the data.
+          plan: what is trained on each.
+
+        Raises:
+          ValueError: if a workdir or a flag does not fit.
+          OSError: if a workdir cannot be written.
+        """
+        if len(data_seeds) == 1:
+            return {seed: self.train(make_task(seed), plan) for seed in data_seeds}
+        folders = {seed: self.workdir / f"data{seed}" for seed in data_seeds}
+        if self.is_dry_run:
+            for seed, folder in folders.items():
+                print(f"data seed {seed}:")
+                print(describe(make_task(seed), plan, **self._where(folder)))
+            sys.exit(0)
+        if devices.is_first_process():
+            self._begin_several(list(folders.values()))
+        trained = {}
+        for seed, folder in folders.items():
+            print(f"data seed {seed}:", flush=True)
+            task, where = make_task(seed), self._where(folder)
+            results = self._run(task, plan, self._whole["epochs"].value, where)
+            if devices.is_first_process():
+                trained[seed] = Trained(results, workdir.read_task(folder, task))
+        if not devices.is_first_process():
+            sys.exit(0)
+        self._write_flags(plan)
+        return trained
+
+    def _begin_several(self, folders: Sequence[pathlib.Path]) -> None:
+        """Holds a workdir of others until the binary ends."""
+        identity = None if self.is_overwriting else _OF_SEVERAL
+        failure.at_end.enter_context(workdir.opened(self.workdir, identity))
+        for folder in folders:
+            workdir.check(folder, None)
+        if self.is_overwriting:
+            workdir.clear(self.workdir)
+        workdir.mark(self.workdir, _OF_SEVERAL)
+
+    def _write_flags(self, plan: lvm_jax.Plan) -> None:
+        about = {"flags": given_flags(), "plan": plan_as_json(plan)}
         workdir.write_json(self.workdir / workdir.FLAGS, about)
-        return results, workdir.read_task(self.workdir, task)
 
     def report(
         self,
-        results: lvm_jax.Results,
+        trained: Mapping[int, Trained],
         headers: Mapping[str, str] | None = None,
         *,
-        measures: Mapping[str, np.ndarray] | None = None,
+        measures: Measure | None = None,
         truth: Mapping[str, float | None] | None = None,
         figures: Mapping[str, Callable[[], Any]] | None = None,
         digits: int = 2,
@@ -420,26 +423,26 @@ class Sweep:
         """Prints the table, and writes it and the figures.
 
         Args:
-          results: of `train`.
+          trained: of `train_each`.
           headers: label of each measure by column, "label, unit" where it has one; the
             held-out columns if None.
-          measures: [level, setting, seed] each, further columns.
+          measures: (results, task) -> {column: [level, setting, seed]}, further ones.
           truth: measures of the true model by column, None where they are not known.
           figures: further ones by file name, each made when it is called.
           digits: decimals of the measures.
         """
-        measures = measures or {}
+        results, columns = _pool(trained, measures)
         known = {
             column: value
             for column, value in (truth or {}).items()
             if value is not None
         }
-        table.write_rows(self.workdir / workdir.KEPT, results.kept_rows(**measures))
+        table.write_rows(self.workdir / workdir.KEPT, results.kept_rows(**columns))
         try:
             text = reports.write(
                 results,
                 self.workdir / workdir.FIGURES,
-                measures=measures,
+                measures=columns,
                 headers=headers,
                 truth=known,
                 figures=figures,
@@ -455,6 +458,26 @@ class Sweep:
         print(f"tables, parameters and figures are in {self.workdir}")
 
 
+def _pool(
+    trained: Mapping[int, Trained], measures: Measure | None
+) -> tuple[lvm_jax.Results | reports.Pooled, dict[str, np.ndarray]]:
+    """Results to report on, of one sample or of several, and their further columns."""
+    measured = [measures(*of) if measures else {} for of in trained.values()]
+    parts = {seed: of.results for seed, of in trained.items()}
+    if len(parts) == 1:
+        return next(iter(parts.values())), measured[0]
+    columns = {name: np.stack([of[name] for of in measured]) for name in measured[0]}
+    return reports.pool(parts), columns
+
+
+def mean_of_truths(
+    function: Callable[[Task], float | None], trained: Mapping[int, Trained]
+) -> float | None:
+    """A measure of the true model, over data seeds; None if it is known of none."""
+    values = [function(task) for _, task in trained.values()]
+    return None if None in values else float(np.mean(values))
+
+
 def pictured(results: lvm_jax.Results) -> tuple[Level, Any, Any]:
     """A run for pictures: the first one, at the first level with latents to spare.
 
@@ -466,45 +489,3 @@ def pictured(results: lvm_jax.Results) -> tuple[Level, Any, Any]:
     spare = (k for k in levels if jax.tree.leaves(k)[-1] > num_truths)
     level = next(spare, levels[0])
     return level, *results.kept_model(level)
-
-
-def _define_fields(hyperparams: type, holders: dict[str, flags.FlagHolder]) -> None:
-    """Adds a flag for each hyperparameter, its help from the record's docstring."""
-    defaults = hyperparams._field_defaults
-    for name in hyperparams._fields:
-        if name in holders:
-            continue
-        text = re.search(
-            rf"^ +{name}: (.*?)(?=\n\S|\n +\w+: |\Z)",
-            hyperparams.__doc__ or "",
-            re.DOTALL | re.MULTILINE,
-        )
-        help_text = " ".join(text.group(1).split()) if text else f"{name}."
-        holders[name] = flags.DEFINE_list(
-            name,
-            None,
-            f"{help_text[0].upper()}{help_text[1:]} Several, separated by commas, are "
-            f"trained side by side. If not given {defaults.get(name)}, or what the "
-            "binary's description says.",
-        )
-        flags.register_validator(
-            name,
-            lambda values: values is None or (values and all(map(_is_rate, values))),
-            message="expected finite numbers of at least 0, separated by commas",
-        )
-
-
-def _is_rate(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return math.isfinite(float(text)) and float(text) >= 0
-    return False
-
-
-def _given_flags() -> dict[str, Any]:
-    """All flags of the binary."""
-    return {
-        flag.name: flag.value
-        for module, own in flags.FLAGS.flags_by_module_dict().items()
-        for flag in own
-        if module == sys.argv[0] or module.startswith("experiments.")
-    }

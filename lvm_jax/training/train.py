@@ -121,7 +121,7 @@ def train(
             raise ValueError(f"expected {name} from 1 to {_MAX_EPOCHS}, got {value}")
     path = None if workdir is None else pathlib.Path(workdir)
     check_alike(
-        _call(
+        lambda: _call(
             task,
             plan,
             devices,
@@ -185,7 +185,9 @@ def describe(
       ValueError: if an argument does not fit, or the workdir is not ours.
     """
     check_alike(
-        _call(task, plan, devices, memory_limit=memory_limit, overwrite=overwrite)
+        lambda: _call(
+            task, plan, devices, memory_limit=memory_limit, overwrite=overwrite
+        )
     )
     sweeps = _Sweeps(task, plan, devices)
     asked = identity(task, plan, sweeps(waves.whole(plan)).block)

@@ -273,18 +273,26 @@ def begin(path: pathlib.Path, identity: dict[str, Any], task: Task, plan: Plan) 
     if has_data:
         task = read_task(path, task)
     arrays = data_arrays(task)
-    about = {
-        "format": _FORMAT,
-        "identity": identity,
-        "plan": plan_as_json(plan),
-        "data": digest(arrays),
-    }
     # First, so that a kill between the two leaves a workdir that is ours.
-    write_json(path / PLAN, about)
-    (path / _REMOVED).unlink(missing_ok=True)
+    mark(path, identity, plan=plan_as_json(plan), data=digest(arrays))
     if not has_data:
         archive.write(path / DATA, arrays)
     return task
+
+
+def mark(path: pathlib.Path, identity: dict[str, Any], **about: Any) -> None:
+    """Makes a workdir that is held ours.
+
+    Args:
+      path: the workdir.
+      identity: what tells it from others, as JSON has it.
+      **about: what else its plan says, likewise.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    write_json(path / PLAN, {"format": _FORMAT, "identity": identity, **about})
+    (path / _REMOVED).unlink(missing_ok=True)
 
 
 def read_task(path: pathlib.Path, task: Task) -> Task:
