@@ -88,6 +88,7 @@ _HEADERS = {
     "test_f1_inner": "F1, inner spans",
     "num_nonterminals_recovered": "nonterminals recovered",
 }
+_SHARES = dict.fromkeys(("test_f1", "test_f1_inner", "f1"), (0, 1))
 _BY_EPOCH = {
     "held_out_nll": "held-out NLL per word, nats",
     "f1": "F1 with the true trees",
@@ -277,7 +278,11 @@ def _learn(truth: true_grammar.Truth, plan: lvm_jax.Plan) -> None:
     _write_truth(truth)
     by_epoch = {
         f"{name.removeprefix('held_out_')}_by_epoch.png": functools.partial(
-            report.plot_by_epoch, results, name, label=label
+            report.plot_by_epoch,
+            results,
+            name,
+            label=label,
+            limits=_SHARES.get(name),
         )
         for name, label in _BY_EPOCH.items()
     }
@@ -285,6 +290,10 @@ def _learn(truth: true_grammar.Truth, plan: lvm_jax.Plan) -> None:
         {_DATA.seed: trained},
         _HEADERS,
         measures=lambda *_: measure(functools.partial(_test_measures, test), results),
+        limits={
+            **_SHARES,
+            "num_nonterminals_recovered": (0, truth.grammar.log_root.size),
+        },
         truth={"test_nll": true_nll},
         figures={
             **by_epoch,

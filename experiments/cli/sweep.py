@@ -416,6 +416,7 @@ class Sweep:
         headers: Mapping[str, str] | None = None,
         *,
         measures: Measure | None = None,
+        limits: Mapping[str, tuple[float, float]] | None = None,
         truth: Mapping[str, float | None] | None = None,
         figures: Mapping[str, Callable[[], Any]] | None = None,
         digits: int = 2,
@@ -427,6 +428,7 @@ class Sweep:
           headers: label of each measure by column, "label, unit" where it has one; the
             held-out columns if None.
           measures: (results, task) -> {column: [level, setting, seed]}, further ones.
+          limits: the least and the largest value possible, of columns that have such.
           truth: measures of the true model by column, None where they are not known.
           figures: further ones by file name, each made when it is called.
           digits: decimals of the measures.
@@ -444,6 +446,7 @@ class Sweep:
                 self.workdir / workdir.FIGURES,
                 measures=columns,
                 headers=headers,
+                limits=limits,
                 truth=known,
                 figures=figures,
                 digits=digits,

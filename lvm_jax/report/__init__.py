@@ -4,6 +4,8 @@ Functions take the rows of kept models, `Results` or arrays. What they draw they
 as a `matplotlib.figure.Figure`, and they leave matplotlib as they find it.
 """
 
+from lvm_jax.files.table import read_rows
+from lvm_jax.report.comparison import Comparison, compare, format_differences, holm
 from lvm_jax.report.figures import (
     plot_by_epoch,
     plot_full_recovery,
@@ -11,28 +13,35 @@ from lvm_jax.report.figures import (
     plot_recovered,
     plot_recovered_by_epoch,
 )
+from lvm_jax.report.intervals import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    mean_intervals,
+    paired_interval,
+    share_difference_interval,
+    share_interval,
+)
 from lvm_jax.report.latents import plot_pictures, plot_similarity, plot_trees
+from lvm_jax.report.pool import Pooled, pool
+from lvm_jax.report.rows import add_shares
 from lvm_jax.report.standard import write
 from lvm_jax.report.style import save
-from lvm_jax.report.summary import (
-    Interval,
-    Summary,
-    difference_interval,
-    format_differences,
-    format_table,
-    mean_interval,
-    paired_interval,
-    share_interval,
-    summarise,
-)
+from lvm_jax.report.summary import Summary, format_table, summarise
 
 __all__ = [
+    "Comparison",
     "Interval",
+    "Pooled",
     "Summary",
+    "add_shares",
+    "compare",
     "difference_interval",
     "format_differences",
     "format_table",
+    "holm",
     "mean_interval",
+    "mean_intervals",
     "paired_interval",
     "plot_by_epoch",
     "plot_full_recovery",
@@ -42,7 +51,10 @@ __all__ = [
     "plot_recovered_by_epoch",
     "plot_similarity",
     "plot_trees",
+    "pool",
+    "read_rows",
     "save",
+    "share_difference_interval",
     "share_interval",
     "summarise",
     "write",

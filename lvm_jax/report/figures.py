@@ -9,12 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lvm_jax.report import style, summary
-from lvm_jax.report.summary import Interval, Row, Summary
+from lvm_jax.report import style
+from lvm_jax.report.intervals import Interval, Limits, mean_intervals
+from lvm_jax.report.rows import (
+    Row,
+    group,
+    is_bound,
+    is_count,
+    num_samples,
+    values_of,
+)
+from lvm_jax.report.summary import Summary, interval, over
 from lvm_jax.types import level_name
 
 _HEIGHT = 2.7
-_LEVELS_LABEL = "latent variables learned"
+# Results are of one sample.
+_EPOCHS_LABEL = f"epoch\nat each, 95% interval over {over([None])}"
 # C3 is the truth's and C7, a grey, that of runs.
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -63,7 +73,7 @@ def plot_recovered(
         summaries,
         fields,
         title,
-        ylabel=f"truths recovered, of {num_truths}",
+        ylabel=f"mean truths recovered, of {num_truths}",
         ylim=(-0.04 * num_truths, 1.04 * num_truths),
     )
 
@@ -87,7 +97,7 @@ def _plot_recovery(
     figure, grid = _recovery_figure(levels, settings, len(panels), num_series)
     for axes, (name, series) in zip(grid, panels.items(), strict=True):
         handles = _draw_series(axes, series, levels)
-        axes.set(xlabel=_LEVELS_LABEL, ylabel=ylabel, ylim=ylim)
+        axes.set(ylabel=ylabel, ylim=ylim)
         axes.set_title(name, fontsize=9)
         axes.label_outer()
     title = style.wrap(title, figure.get_figwidth())
@@ -97,7 +107,14 @@ def _plot_recovery(
     else:
         axes.set_title(title)
         axes.legend(handles, list(series), loc="best")
+    xlabel = _levels_label([row.num_samples for row in summaries])
+    figure.supxlabel(xlabel, fontsize=9)
     return figure
+
+
+def _levels_label(numbers: Sequence[int | None]) -> str:
+    """The axis of levels, and what intervals at each are over (`over`)."""
+    return f"latent variables learned\n95% intervals over {over(numbers)}"
 
 
 def _recovery_figure(
@@ -222,6 +239,7 @@ def plot_measure(
     *,
     label: str,
     title: str = "",
+    limits: Limits | None = None,
     truth: float | None = None,
 ) -> Figure:
     """A measure by level: every run as a dot, the mean with its interval.
@@ -234,29 +252,33 @@ def plot_measure(
       measure: the column.
       label: of the axis, with units.
       title: of the figure.
+      limits: the least and the largest value possible, if there are such.
       truth: the measure of the true model, drawn as a line.
 
     Raises:
-      ValueError: if there are no rows, or they lack the column.
+      ValueError: if there are no rows, they lack the column, or values leave their
+        limits.
     """
     if not rows:
         raise ValueError("expected rows, at least one, got none")
-    levels = [level for (level,) in summary.group(rows, "level")]
-    settings = [setting for (setting,) in summary.group(rows, "setting")]
+    levels = [level for (level,) in group(rows, "level")]
+    settings = [setting for (setting,) in group(rows, "setting")]
     shown = settings[:_MAX_SETTINGS]
     margin, height = (0, 0) if len(settings) < 2 else style.legend_size(shown)
     width = max(3.6, _panel_width(levels, len(shown))) + margin
     figure = style.new_figure(width, max(_HEIGHT, height + 0.4))
     axes = figure.subplots()
-    handles = _draw_runs(axes, rows, measure, levels, shown)
+    handles = _draw_runs(axes, rows, measure, levels, shown, limits)
     color = "C0" if len(settings) == 1 else "0.3"
-    bound = color if summary.is_bound(rows, measure) else None
+    bound = color if is_bound(rows, measure) else None
     references = _draw_references(axes, truth, bound)
     if len(settings) > 1:
         _add_settings_legend(figure, handles, settings, references)
     elif references:
         axes.legend(handles=references, loc="best")
-    axes.set(xlabel=_LEVELS_LABEL, ylabel=label, title=style.wrap(title, width))
+    number = num_samples(rows)
+    xlabel = _levels_label([number if number > 1 else None])
+    axes.set(xlabel=xlabel, ylabel=label, title=style.wrap(title, width))
     return figure
 
 
@@ -266,6 +288,7 @@ def _draw_runs(
     measure: str,
     levels: Sequence[str],
     settings: Sequence[str],
+    limits: Limits | None,
 ) -> list[Any]:
     """Runs as dots and their means with intervals, settings side by side.
 
@@ -275,7 +298,8 @@ def _draw_runs(
     is_one = len(settings) == 1
     step = _step(len(settings), 0.24)
     half = 0.16 if is_one else 0.35 * step
-    groups = summary.group(rows, "level", "setting")
+    groups = group(rows, "level", "setting")
+    is_clustered = num_samples(rows) > 1
     handles = []
     for setting, shift, color, marker in zip(
         settings, _shifts(len(settings), step), _COLORS, _MARKERS, strict=False
@@ -284,13 +308,13 @@ def _draw_runs(
         mean = {"color": color, "marker": marker, **_marks(len(settings))}
         for index, level in enumerate(levels):
             of_group = groups.get((level, setting), [])
-            values = summary.column(of_group, measure)
+            values = values_of(of_group, measure)
             place = index + shift
             places = place + _spread(len(values), half)
             axes.plot(places, _drawable(values), ".", ms=3, **dots)
-            mean["mfc"] = "white" if summary.is_bound(of_group, measure) else color
-            interval = summary.mean_interval(values)
-            _draw_intervals(axes, [place], [interval], zorder=3, **mean)
+            mean["mfc"] = "white" if is_bound(of_group, measure) else color
+            drawn = interval(of_group, measure, limits, is_clustered)
+            _draw_intervals(axes, [place], [drawn], zorder=3, **mean)
         handles.append(Line2D([], [], ls="", color=color, marker=marker))
     axes.set_xticks(range(len(levels)), levels)
     return handles
@@ -336,7 +360,7 @@ def plot_recovered_by_epoch(
     Raises:
       ValueError: if the history has no recovery.
     """
-    label = f"truths recovered, of {num_truths}"
+    label = f"mean truths recovered, of {num_truths}"
     return plot_by_epoch(
         results, "num_recovered", label=label, title=title, num_truths=num_truths
     )
@@ -349,12 +373,14 @@ def plot_by_epoch(
     *,
     label: str,
     title: str | None = None,
+    limits: Limits | None = None,
     num_truths: int | None = None,
     ylim: tuple[float, float] | None = None,
 ) -> Figure:
     """A column of the history over epochs: a line and a band of intervals per level.
 
-    Bands are Student's, of 95%. Several settings, the first eight, have a panel each.
+    Bands are of `mean_intervals`, 95% at each epoch, not of the whole line. Several
+    settings, the first eight, have a panel each.
 
     Args:
       results: of training: epochs [E], history {column: [level, setting, seed, E]},
@@ -363,33 +389,36 @@ def plot_by_epoch(
       column: of the history.
       label: of the axis, with units.
       title: of the figure; the results' name, if None.
+      limits: the least and the largest value possible, if there are such; none and
+        all truths, if these are given.
       num_truths: of a count of truths: all of them, drawn as a line.
       ylim: of the axis; from none to all truths, if None and these are given.
 
     Raises:
-      ValueError: if the history has no such column.
+      ValueError: if the history has no such column, or values leave their limits.
     """
     if column not in results.history:
         columns = ", ".join(results.history)
         raise ValueError(f"expected a column of {columns}, got {column}")
-    if num_truths is not None and ylim is None:
-        ylim = (0, 1.04 * num_truths)
+    if num_truths is not None:
+        limits = (0, num_truths) if limits is None else limits
+        ylim = (0, 1.04 * num_truths) if ylim is None else ylim
     settings = list(results.plan.settings)
     levels = [level_name(level) for level in results.plan.levels]
     title = results.name if title is None else title
     figure, panels = _epoch_panels(settings, levels, title)
     for place, axes in enumerate(panels):
-        handles = _draw_bands(axes, results, column, place)
+        handles = _draw_bands(axes, results, column, place, limits)
         if num_truths is not None:
             axes.axhline(num_truths, color="0.4", lw=0.8, ls="--")
             axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(ylim=ylim)
     if len(panels) > 1:
-        figure.supxlabel("epoch", fontsize=9)
+        figure.supxlabel(_EPOCHS_LABEL, fontsize=9)
         figure.supylabel(label, fontsize=9)
         style.add_legend(figure, handles, levels, "latents")
     else:
-        panels[0].set(xlabel="epoch", ylabel=label)
+        panels[0].set(xlabel=_EPOCHS_LABEL, ylabel=label)
         panels[0].legend(handles, levels, title="latents", loc="best")
     return figure
 
@@ -424,15 +453,17 @@ def _epoch_panels(
     return figure, list(grid.flat[:number])
 
 
-def _draw_bands(axes: Axes, results: Any, column: str, setting: int) -> list[Line2D]:
+def _draw_bands(
+    axes: Axes, results: Any, column: str, setting: int, limits: Limits | None
+) -> list[Line2D]:
     """A line and a band of 95% intervals for each level, of the setting at a place."""
     values = np.asarray(results.history[column])[:, setting]
     diverged = np.asarray(results.history["diverged"], bool)[:, setting]
-    counted = np.ones_like(diverged) if summary.is_count(column) else ~diverged
+    counted = np.ones_like(diverged) if is_count(column) else ~diverged
     num_levels, _, num_epochs = values.shape
     lines = []
     for level, color in enumerate(_level_colors(num_levels)):
-        intervals = summary.mean_intervals(values[level], counted[level])
+        intervals = mean_intervals(values[level], counted[level], limits)
         mean, low, high = _drawable(intervals)
         marker = "o" if num_epochs == 1 else None
         lines += axes.plot(results.epochs, mean, color=color, marker=marker)

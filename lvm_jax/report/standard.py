@@ -9,12 +9,10 @@ from matplotlib.figure import Figure
 
 from lvm_jax.report import figures as sweeps
 from lvm_jax.report import style
-from lvm_jax.report.summary import (
-    Row,
-    format_differences,
-    format_table,
-    summarise,
-)
+from lvm_jax.report.comparison import format_differences
+from lvm_jax.report.intervals import Limits
+from lvm_jax.report.rows import Row, known_limits
+from lvm_jax.report.summary import Summary, format_table, summarise
 
 _HELD_OUT = "held_out_"
 
@@ -25,6 +23,7 @@ def write(
     *,
     measures: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    limits: Mapping[str, Limits] | None = None,
     truth: Mapping[str, float] | None = None,
     figures: Mapping[str, Callable[[], Figure]] | None = None,
     digits: int = 2,
@@ -42,23 +41,29 @@ def write(
       measures: {column: array [level, setting, seed]}, further columns of the rows.
       headers: {column: heading and label}, what is shown, of rows or history; every
         held-out column of the history, if None.
+      limits: {column: the least and the largest value possible}, within which
+        intervals stay, such as 0 and 1 of an F1; of truths recovered they are known.
       truth: {column: value of the true model}, drawn where the column is.
       figures: {file name: how it is drawn}, further ones.
       digits: decimals of what is shown.
 
     Returns:
-      The table and below it the differences between levels and between settings.
+      The table and below it what its intervals are over, and the differences between
+      levels and between settings.
 
     Raises:
-      ValueError: if headers are of no column or share a file; and, in one line with
+      ValueError: if headers are of no column or share a file, or values leave their
+        limits; and, in one line with
         the names, if figures could not be drawn or written. All others are then there,
         and the text is a note of the error.
     """
     if headers is None:
         headers = _held_out_headers(results.history)
     rows = list(results.kept_rows(**(measures or {})))
-    text = _format(results, rows, headers, digits)
-    drawings = _drawings(results, rows, headers, truth or {})
+    known = known_limits(results.num_truths, limits)
+    summaries = summarise(rows, results.num_truths, list(headers), known)
+    text = _format(results, rows, summaries, headers, known, digits)
+    drawings = _drawings(results, rows, summaries, headers, known, truth or {})
     drawings.update(figures or {})
     failures = _save_all(drawings, pathlib.Path(folder))
     if failures:
@@ -75,16 +80,21 @@ def _held_out_headers(history: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _format(
-    results: Any, rows: Sequence[Row], headers: Mapping[str, str], digits: int
+    results: Any,
+    rows: Sequence[Row],
+    summaries: Sequence[Summary],
+    headers: Mapping[str, str],
+    limits: Mapping[str, Limits],
+    digits: int,
 ) -> str:
-    summaries = summarise(rows, results.num_truths, list(headers))
+    num_truths = results.num_truths
     has_kinds = any(isinstance(level, tuple) for level in results.plan.levels)
     notes = ["recovered, full and exact are of the last kind of latents"]
     return "\n".join(
         [
-            *(notes if has_kinds and results.num_truths is not None else []),
-            format_table(summaries, results.num_truths, headers, digits=digits),
-            *format_differences(rows, headers, digits=digits),
+            *(notes if has_kinds and num_truths is not None else []),
+            format_table(summaries, num_truths, headers, digits=digits),
+            *format_differences(rows, num_truths, headers, limits, digits=digits),
         ]
     )
 
@@ -92,7 +102,9 @@ def _format(
 def _drawings(
     results: Any,
     rows: Sequence[Row],
+    summaries: Sequence[Summary],
     headers: Mapping[str, str],
+    limits: Mapping[str, Limits],
     truth: Mapping[str, float],
 ) -> dict[str, Callable[[], Figure]]:
     """How each figure is drawn, by the name of its file.
@@ -104,7 +116,6 @@ def _drawings(
     draw = functools.partial
     drawings = []
     if num_truths is not None:
-        summaries = summarise(rows, num_truths, [])
         drawings += [
             ("full_recovery", draw(sweeps.plot_full_recovery, summaries, name)),
             ("recovered", draw(sweeps.plot_recovered, summaries, num_truths, name)),
@@ -115,12 +126,13 @@ def _drawings(
         ]
     for column, label in headers.items():
         stem = column.removeprefix(_HELD_OUT)
+        shown = {"label": label, "limits": limits.get(column)}
         by_level = draw(
             sweeps.plot_measure, rows, column, title=name, truth=truth.get(column)
         )
-        drawings.append((stem, draw(by_level, label=label)))
+        drawings.append((stem, draw(by_level, **shown)))
         if column in results.history:
-            by_epoch = draw(sweeps.plot_by_epoch, results, column, label=label)
+            by_epoch = draw(sweeps.plot_by_epoch, results, column, **shown)
             drawings.append((f"{stem}_by_epoch", by_epoch))
     names = [f"{stem}.png" for stem, _ in drawings]
     if len(set(names)) < len(names):
