@@ -243,7 +243,7 @@ def test_differences_are_to_the_first_level_and_leave_bounds_out():
 
 
 def test_differences_without_a_truth_are_of_measures_alone():
-    rows = _runs(8, [5, 3]) + [_row(32, 7, held_out_elbo=-11.0)]
+    rows = [*_runs(8, [5, 3]), _row(32, 7, held_out_elbo=-11.0)]
     line, note = report.format_differences(rows, None, _ELBO, digits=1)
     assert line == "32 less 8: ELBO +1.0 [+nan, +nan], p = nan (Welch)"
     assert note.endswith("in a column: ELBO 1")

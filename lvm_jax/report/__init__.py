@@ -8,6 +8,7 @@ from lvm_jax.files.table import read_rows
 from lvm_jax.report.comparison import Comparison, compare, format_differences, holm
 from lvm_jax.report.figures import (
     plot_by_epoch,
+    plot_data_sets,
     plot_full_recovery,
     plot_measure,
     plot_recovered,
@@ -44,6 +45,7 @@ __all__ = [
     "mean_intervals",
     "paired_interval",
     "plot_by_epoch",
+    "plot_data_sets",
     "plot_full_recovery",
     "plot_measure",
     "plot_pictures",

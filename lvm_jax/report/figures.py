@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from lvm_jax.report import style
 from lvm_jax.report.intervals import Interval, Limits, mean_intervals
+from lvm_jax.report.pool import Pooled
 from lvm_jax.report.rows import (
     Row,
     group,
@@ -23,11 +24,14 @@ from lvm_jax.report.summary import Summary, interval, over
 from lvm_jax.types import level_name
 
 _HEIGHT = 2.7
-# Results are of one sample.
-_EPOCHS_LABEL = f"epoch\nat each, 95% interval over {over([None])}"
 # C3 is the truth's and C7, a grey, that of runs.
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_FULL_FIELDS = {
+    "full": "all latents",
+    "exact_after_filter": "filtered, exactly the truth",
+}
+_RECOVERED_FIELDS = {"recovered": "all latents", "recovered_after_filter": "filtered"}
 _LARGEST = 1e300  # that axes can be laid out for
 _MAX_SETTINGS = len(_COLORS)  # as many as can be told apart
 
@@ -44,12 +48,8 @@ def plot_full_recovery(summaries: Sequence[Summary], title: str = "") -> Figure:
     Raises:
       ValueError: if there are no summaries, or no recovery in them.
     """
-    fields = {
-        "full": "all latents",
-        "exact_after_filter": "filtered, exactly the truth",
-    }
     return _plot_recovery(
-        summaries, fields, title, ylabel="share of runs", ylim=(-0.04, 1.04)
+        summaries, _FULL_FIELDS, title, ylabel="share of runs", ylim=(-0.04, 1.04)
     )
 
 
@@ -68,14 +68,57 @@ def plot_recovered(
     Raises:
       ValueError: if there are no summaries, or no recovery in them.
     """
-    fields = {"recovered": "all latents", "recovered_after_filter": "filtered"}
     return _plot_recovery(
         summaries,
-        fields,
+        _RECOVERED_FIELDS,
         title,
         ylabel=f"mean truths recovered, of {num_truths}",
         ylim=(-0.04 * num_truths, 1.04 * num_truths),
     )
+
+
+@style.styled()
+def plot_data_sets(
+    summaries: Mapping[str, Sequence[Summary]], num_truths: int
+) -> Figure:
+    """Recovery by level on several data sets: a column of two panels for each.
+
+    Above the mean number of truths recovered, below the share of runs that recover
+    everything; before and after the filter.
+
+    Args:
+      summaries: of `summarise`, with a truth and one setting, by data set.
+      num_truths: how many true latents there are, in all of them.
+
+    Raises:
+      ValueError: if there are no summaries, or no recovery in them.
+    """
+    if not all(summaries.values()) or not summaries:
+        raise ValueError("expected summaries of every data set, got none")
+    levels = {name: [row.level for row in of] for name, of in summaries.items()}
+    width = max(1.55, *(_panel_width(names, 2) for names in levels.values()))
+    figure = style.new_figure(width * len(summaries) + 0.5, 2 * _HEIGHT - 0.9)
+    grid = figure.subplots(2, len(summaries), sharex="col", sharey="row", squeeze=False)
+    rows = (
+        (_RECOVERED_FIELDS, f"truths recovered, of {num_truths}", num_truths),
+        (_FULL_FIELDS, "share of runs with all", 1),
+    )
+    for of_row, (fields, label, most) in zip(grid, rows, strict=True):
+        for axes, (name, some) in zip(of_row, summaries.items(), strict=True):
+            series = {
+                text: {row.level: getattr(row, field) for row in some}
+                for field, text in fields.items()
+            }
+            handles = _draw_series(axes, series, levels[name])
+            axes.set(ylim=(-0.04 * most, 1.04 * most))
+        of_row[0].set_ylabel(label)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+        of_row[-1].legend(handles, list(fields.values()), **beside)
+    for axes, name in zip(grid[0], summaries, strict=True):
+        axes.set_title(name)
+    numbers = [row.num_samples for some in summaries.values() for row in some]
+    figure.supxlabel(_levels_label(numbers), fontsize=9)
+    return figure
 
 
 @style.styled()
@@ -413,12 +456,14 @@ def plot_by_epoch(
             axes.axhline(num_truths, color="0.4", lw=0.8, ls="--")
             axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(ylim=ylim)
+    num_samples = len(results.parts) if isinstance(results, Pooled) else None
+    xlabel = f"epoch\nat each, 95% interval over {over([num_samples])}"
     if len(panels) > 1:
-        figure.supxlabel(_EPOCHS_LABEL, fontsize=9)
+        figure.supxlabel(xlabel, fontsize=9)
         figure.supylabel(label, fontsize=9)
         style.add_legend(figure, handles, levels, "latents")
     else:
-        panels[0].set(xlabel=_EPOCHS_LABEL, ylabel=label)
+        panels[0].set(xlabel=xlabel, ylabel=label)
         panels[0].legend(handles, levels, title="latents", loc="best")
     return figure
 
