@@ -149,6 +149,17 @@ def test_p_values_of_equal_values_are_one_or_cannot_be_said():
     assert 0 < p_value(16, [5, 5, 5], [4, 3, 4]) < 0.1
 
 
+def test_equal_differences_of_shares_are_equal_in_spite_of_rounding():
+    """2/3 less 1/3 and 1/3 less 0."""
+    rows = _sampled(16, {0: (8, 8, 1), 1: (8, 1, 1)})
+    others = _sampled(8, {0: (8, 1, 1), 1: (1, 1, 1)})
+    shares = report.add_shares(rows, 8), report.add_shares(others, 8)
+    comparison = report.compare(*shares, "full")
+    assert math.isnan(comparison.p_value)
+    expected = report.mean_interval([1 / 3, 1 / 3], (-1, 1))
+    np.testing.assert_allclose(comparison[:3], expected)
+
+
 def test_nothing_to_compare_is_nan():
     rows = _runs(16, [8, 8])
     for others in ([], [row | {"diverged": True} for row in _runs(8, [4, 4])]):

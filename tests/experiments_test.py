@@ -329,7 +329,7 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     flags = ("--samples", samples, "--truth", truth, "--theta_rate=0.04,0.1", *_SMALL)
     done = run("noisy_or", "--workdir", known, *flags)
     assert done.returncode == 0, done.stderr
-    assert "recovered of 2" in done.stdout and "(paired)" in done.stdout
+    assert "recovered of 2" in done.stdout and "(paired by seed)" in done.stdout
     results = load(known)
     assert results.num_truths == 2
     assert list(results.plan.settings) == ["theta_rate=0.04", "theta_rate=0.1"]

@@ -284,6 +284,14 @@ def test_rounding_beyond_a_limit_is_none():
     assert interval == report.mean_interval([0.7, 0.8, 1.0, 0.9], (0, 1))
 
 
+def test_values_that_rounding_parts_are_equal():
+    values = [0.3, 0.1 + 0.2, 0.3, 0.3, 0.3]
+    assert values[0] != values[1]
+    np.testing.assert_allclose(
+        report.mean_interval(values, (0, 1)), report.mean_interval([0.3] * 5, (0, 1))
+    )
+
+
 def test_intervals_of_values_that_are_no_number_are_none():
     for values in ([0.5, math.nan], [math.nan] * 5, [0.1, 0.2, 0.3, math.nan, 0.4]):
         interval = report.mean_interval(values, (0, 1))

@@ -474,6 +474,42 @@ def test_lines_by_epoch_are_means_of_runs_that_have_not_diverged(column):
                 assert {(epoch, round(low, 9)), (epoch, round(high, 9))} <= band
 
 
+def _bars(figure):
+    """Lower and upper ends of all error bars."""
+    (axes,) = figure.axes
+    segments = [bars.lines[2][0].get_segments() for bars in axes.containers]
+    return np.array([[ends[0][1], ends[1][1]] for some in segments for ends in some])
+
+
+def test_figures_by_level_have_the_intervals_of_the_table():
+    rows = [
+        _row(level, number, seed=run, data_seed=seed, f1=number / 8)
+        for level, numbers in ((8, (3, 8, 1, 7, 8, 2)), (16, (8, 8, 7, 6, 8, 8)))
+        for seed, number in enumerate(numbers)
+        for run in (0, 1)
+    ]
+    limits = {"f1": (0, 1)}
+    for some, words in (
+        (rows, "over 6 truths and samples"),
+        ([row | {"data_seed": 0} for row in rows], "over runs on one sample"),
+    ):
+        summaries = report.summarise(some, 8, ["f1"], limits)
+        drawn = {
+            "f1": report.plot_measure(some, "f1", label="F1", limits=limits["f1"]),
+            "full": report.plot_full_recovery(summaries),
+            "recovered": report.plot_recovered(summaries, 8),
+        }
+        for name, figure in drawn.items():
+            assert any(words in text for text in _texts(figure))
+            expected = [
+                row.measures["f1"] if name == "f1" else getattr(row, name)
+                for row in summaries
+            ]
+            np.testing.assert_allclose(
+                _bars(figure)[:2], [(low, high) for _, low, high in expected]
+            )
+
+
 def _names(folder):
     return {path.stem for path in folder.iterdir()}
 
@@ -516,6 +552,23 @@ def test_write_of_measures_and_without_a_truth(tmp_path):
     assert lines[1].split()[3] == "4.0000"  # runs 3, 4 and 5
     assert lines[2].endswith("over runs on one sample")
     assert lines[4].startswith("16 less 8: error +3.0000 [")
+
+
+def test_write_keeps_intervals_within_limits(tmp_path):
+    results = _results(num_truths=None)
+    results.history["held_out_f1"] = np.linspace(0.7, 1, 24).reshape(2, 1, 3, 4)
+    headers, limits = {"held_out_f1": "F1"}, {"held_out_f1": (0, 1)}
+    text = report.write(results, tmp_path, headers=headers, limits=limits)
+    assert ", 1.00]" in text.splitlines()[3]
+    within = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert ", 1.00]" not in report.write(results, tmp_path, headers=headers)
+    assert len(within) == 2
+    for name, picture in within.items():
+        assert (tmp_path / name).read_bytes() != picture
+    with pytest.raises(ValueError, match=r"expected values of 0 to 0\.5, got 0\."):
+        report.write(
+            results, tmp_path, headers=headers, limits={"held_out_f1": (0, 0.5)}
+        )
 
 
 def test_write_says_what_is_counted_of_latents_of_several_kinds(tmp_path):

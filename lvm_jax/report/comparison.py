@@ -16,6 +16,7 @@ from lvm_jax.report.intervals import (
     Interval,
     Limits,
     difference_interval,
+    differences,
     is_constant,
     paired_interval,
     share_difference_interval,
@@ -61,7 +62,7 @@ def compare(
 ) -> Comparison:
     """Compares a column of some runs with that of others.
 
-    What runs share decides how:
+    They are of one data set. What runs share decides how:
 
     - Of several data seeds, all runs of one share its truth and sample: pairs are
       means, or shares, by data seed. Data seeds without a partner are left out.
@@ -138,13 +139,12 @@ def _welch_p_value(values: Sequence[float], others: Sequence[float]) -> float:
 
 
 def _paired_p_value(values: Sequence[float], others: Sequence[float]) -> float:
-    with np.errstate(all="ignore"):  # of infinite values, and the largest
-        differences = np.asarray(values, float) - np.asarray(others, float)
-    if is_constant(differences):
-        return 1.0 if differences[0] == 0 else math.nan
-    if len(differences) < 2:
+    of_pairs = differences(values, others)
+    if is_constant(of_pairs):
+        return 1.0 if of_pairs[0] == 0 else math.nan
+    if len(of_pairs) < 2:
         return math.nan
-    return _p_value(lambda: stats.ttest_1samp(differences, 0.0))
+    return _p_value(lambda: stats.ttest_1samp(of_pairs, 0.0))
 
 
 def _p_value(test: Callable[[], Any]) -> float:
@@ -244,8 +244,8 @@ def format_differences(
     text = [f"{title}: {'; '.join(parts)}" for title, parts in lines.items() if parts]
     if sizes:
         text.append(
-            "p: adjusted by Holm's method for the number of comparisons in a column: "
-            + "; ".join(sizes)
+            "intervals are of each difference alone; p is adjusted by Holm's method "
+            f"for the number of comparisons in a column: {'; '.join(sizes)}"
         )
     return text
 

@@ -22,6 +22,7 @@ _NUM_INDICES = 2**20  # of resamples at a time
 _NUM_MEANS = 2**21  # resampled at a time
 _LEAST_RESAMPLED = 4  # of fewer values one resample in 27 or more is all the same one
 _PRECISION = 32  # bits of resampled values
+_DIFFERENCE_PRECISION = 44  # bits that a difference has of what it is of
 _ROUNDING = 1e-6  # by which values may leave their limits, of these
 
 
@@ -117,13 +118,16 @@ def _means(values: np.ndarray, limits: Limits | None, num_resamples: int) -> np.
         intervals = np.stack([mean, *_student(values, mean)])
     if limits is None:
         return intervals
-    is_equal = np.all(values == values[0], axis=0)
-    intervals[1:] = np.clip(intervals[1:], *limits)
+    low, high = limits
+    unit = 2.0 ** (math.ceil(math.log2(high - low)) - _PRECISION)
+    units = np.rint((values - low) / unit)  # whole: sums are exact, equal means tie
+    is_equal = np.all(units == units[0], axis=0)
+    intervals[1:] = np.clip(intervals[1:], low, high)
     intervals[1:, is_equal] = _of_equal(values[0, is_equal], number, limits)
     if number >= _LEAST_RESAMPLED:
         resampled = ~is_equal & np.isfinite(mean)
-        some = values[:, resampled]
-        intervals[1:, resampled] = _bootstrap(some, limits, num_resamples)
+        ends = _bootstrap(units[:, resampled], num_resamples)
+        intervals[1:, resampled] = low + unit * ends
     return intervals
 
 
@@ -158,16 +162,13 @@ def _of_equal(values: np.ndarray, number: int, limits: Limits) -> list[np.ndarra
     return [values - (values - low) * unseen, values + (high - values) * unseen]
 
 
-def _bootstrap(values: np.ndarray, limits: Limits, num_resamples: int) -> np.ndarray:
+def _bootstrap(values: np.ndarray, num_resamples: int) -> np.ndarray:
     """BCa intervals [2, C] of the means of columns [R, C], none of them constant.
 
-    Columns with the same values in whatever order have the same interval: values are
-    taken as whole numbers of a small unit, so that sums are exact and ties are ties.
+    Columns with the same values in whatever order have the same interval.
     """
-    number, (low, high) = len(values), limits
-    unit = 2.0 ** (math.ceil(math.log2(high - low)) - _PRECISION)
-    values = np.sort(np.rint((values - low) / unit), axis=0)
-    columns, which = np.unique(values, axis=1, return_inverse=True)
+    number = len(values)
+    columns, which = np.unique(np.sort(values, axis=0), axis=1, return_inverse=True)
     expanded = math.sqrt(number / (number - 1)) * stats.t.ppf(
         (1 - _CONFIDENCE) / 2, number - 1
     )
@@ -186,7 +187,7 @@ def _bootstrap(values: np.ndarray, limits: Limits, num_resamples: int) -> np.nda
             rng=np.random.default_rng(0),
         )
         parts.append(np.stack(result.confidence_interval))
-    return low + unit * np.concatenate(parts, axis=1)[:, which.reshape(-1)]
+    return np.concatenate(parts, axis=1)[:, which.reshape(-1)]
 
 
 def _resampled_means(values: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -293,11 +294,23 @@ def paired_interval(
         raise ValueError(
             f"expected pairs of values, got {len(values)} and {len(others)} of them"
         )
-    with np.errstate(all="ignore"):  # of infinite values, and the largest
-        differences = np.asarray(values, float) - np.asarray(others, float)
     return mean_interval(
-        differences, None if limits is None else _of_differences(limits)
+        differences(values, others), None if limits is None else _of_differences(limits)
     )
+
+
+def differences(values: Sequence[float], others: Sequence[float]) -> np.ndarray:
+    """Values less their partners, [R]; of those that only rounding parts, equal ones.
+
+    2/3 - 1/3 and 1/3 - 0 are not the same number, for one.
+    """
+    pairs = np.array([values, others], float)
+    with np.errstate(all="ignore"):  # of infinite values, and the largest
+        largest = np.max(np.abs(pairs), initial=0)
+        plain = pairs[0] - pairs[1]
+        unit = 2.0 ** (np.ceil(np.log2(largest)) - _DIFFERENCE_PRECISION)
+        rounded = unit * np.rint(plain / unit)
+    return rounded if 0 < largest < _LONG else plain
 
 
 def _of_differences(limits: Limits) -> Limits:
