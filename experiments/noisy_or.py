@@ -10,6 +10,7 @@ half on two cores. Expect all eight truths in about a fifth of the runs with 8 l
 and in four fifths of those with 16. Rates are the study's for the data set and level.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -32,6 +33,12 @@ _CRITIC = flags.DEFINE_bool(
     "critic",
     True,
     "Whether a critic is subtracted from the learning signal, as in the paper.",
+)
+_BOTH = ("theta_rate", "q_rate")
+_RATE = cli.define_numbers(
+    "rate",
+    "One rate for the network and the recognition network, at all levels. Several, "
+    "separated by commas, are trained side by side.",
 )
 
 _LOG_LIKELIHOOD = "held_out_log_likelihood"
@@ -78,13 +85,38 @@ def _plot_latents(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
     )
 
 
+def _plan() -> lvm_jax.Plan:
+    """At the study's rates, or with --rate at each of these for both networks.
+
+    Raises:
+      ValueError: if flags are out of range or do not go together.
+    """
+    levels = _SWEEP.levels
+    base, snapshot_every = noisy_or.published(
+        _dataset(_DATA.seeds[0]), levels, _SWEEP.batch_size
+    )
+    plan = _SWEEP.plan(base, snapshot_every=snapshot_every)
+    if _RATE.value is None:
+        return plan
+    for name in _BOTH:
+        if flags.FLAGS[name].present:
+            raise ValueError(f"expected --rate or --{name}, got both")
+    rates = {f"rate={rate:g}": rate for rate in map(float, _RATE.value)}
+    settings = {
+        f"{text} {name}" if len(plan.settings) > 1 else text: {
+            level: plan.hyperparams(level, name)._replace(**dict.fromkeys(_BOTH, rate))
+            for level in levels
+        }
+        for text, rate in rates.items()
+        for name in plan.settings
+    }
+    return dataclasses.replace(plan, settings=settings)
+
+
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
-    rates, snapshot_every = noisy_or.published(
-        _dataset(_DATA.seeds[0]), _SWEEP.levels, _SWEEP.batch_size
-    )
-    plan = _SWEEP.plan(rates, snapshot_every=snapshot_every)
+    plan = _plan()
     trained = _SWEEP.train_each(_task, _DATA.seeds, plan)
     results, task = next(iter(trained.values()))
     truth, figures = {}, {}

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -339,6 +340,113 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     )
     refused = run("noisy_or", "--workdir", known, *flags, "--data_seed=1")
     assert refused.returncode == 2 and "data.sha256=" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A sweep on the samples and truths of two data seeds."""
+    workdir = tmp_path_factory.mktemp("several") / "run"
+    done = run("noisy_or", "--workdir", workdir, "--data_seed=5,0", *_CON8)
+    assert done.returncode == 0, done.stderr
+    return done, workdir
+
+
+_CON8 = ("--dataset=CON8", "--levels=8,9", "--num_seeds=2", "--epochs=2")
+_CON8 += ("--num_samples=200",)
+
+
+def test_several_data_seeds_are_each_trained_as_if_alone(tmp_path, several):
+    done, workdir = several
+    alone = run("noisy_or", "--workdir", tmp_path / "run", "--data_seed=0", *_CON8)
+    assert alone.returncode == 0, alone.stderr
+    for name in (layout.RESULTS, layout.DATA, layout.HISTORY):
+        of_several, of_one = (
+            (path / name).read_bytes() for path in (workdir / "data0", tmp_path / "run")
+        )
+        assert of_several == of_one
+    rows = table.read_rows(workdir / layout.KEPT)
+    assert [(row["data_seed"], row["level"], row["seed"]) for row in rows] == [
+        (data_seed, level, seed)
+        for data_seed in (5, 0)
+        for level in (8, 9)
+        for seed in (0, 1)
+    ]
+    own = table.read_rows(tmp_path / "run" / layout.KEPT)
+    assert [row | {"data_seed": 0} for row in own] == rows[4:]
+    truths = [load(workdir / f"data{seed}") for seed in (0, 5)]
+    assert not np.array_equal(*(of.kept[8].params.q.mean for of in truths))
+    assert "over 2 truths and samples" in done.stdout
+    assert (workdir / "figures" / "recovered_by_epoch.png").exists()
+
+
+def test_more_data_seeds_train_only_the_new_ones(tmp_path, several):
+    _, workdir = several
+    path = shutil.copytree(workdir, tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*checkpoints/*")}
+    more = run("noisy_or", "--workdir", path, "--data_seed=0,1,5", *_CON8)
+    assert more.returncode == 0, more.stderr
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    seeds = [row["data_seed"] for row in table.read_rows(path / layout.KEPT)]
+    assert seeds == [0] * 4 + [1] * 4 + [5] * 4
+
+
+def test_a_workdir_of_several_data_seeds_is_not_that_of_one(tmp_path, several):
+    _, workdir = several
+    one = tmp_path / "one"
+    assert run("noisy_or", "--workdir", one, *_CON8).returncode == 0
+    for path, seeds in ((workdir, "0"), (one, "0,1")):
+        before = {
+            file: file.read_bytes() for file in path.rglob("*.*") if file.is_file()
+        }
+        refused = run("noisy_or", "--workdir", path, f"--data_seed={seeds}", *_CON8)
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+        assert "expected the task and plan" in refused.stderr
+        assert {file: file.read_bytes() for file in before} == before
+
+
+def test_overwriting_several_data_seeds_leaves_what_is_not_ours(tmp_path, several):
+    _, workdir = several
+    path = shutil.copytree(workdir, tmp_path / "run")
+    (path / "notes.txt").write_text("mine")
+    changed = (*_CON8[:-1], "--num_samples=100")
+    refused = run("noisy_or", "--workdir", path, "--data_seed=0,5", *changed)
+    assert refused.returncode == 2 and "num_samples=100" in refused.stderr
+    done = run(
+        "noisy_or", "--workdir", path, "--data_seed=0,5", "--overwrite", *changed
+    )
+    assert done.returncode == 0, done.stderr
+    assert (path / "notes.txt").read_text() == "mine"
+    assert "notes.txt" in done.stderr
+    assert len(table.read_rows(path / layout.KEPT)) == 8
+
+
+def test_a_rate_is_that_of_both_networks_at_every_level(tmp_path):
+    path = tmp_path / "run"
+    done = run("noisy_or", "--workdir", path, "--rate=0.01,0.2", *_CON8)
+    assert done.returncode == 0, done.stderr
+    settings = load(path).plan.settings
+    assert list(settings) == ["rate=0.01", "rate=0.2"]
+    for rate, setting in zip((0.01, 0.2), settings.values(), strict=True):
+        assert setting[8] == (rate, rate, 1e-5) and setting[9] == (rate, rate, 1e-5)
+    _check_refused(
+        "noisy_or",
+        tmp_path / "other",
+        ["--rate=0.1", "--q_rate=0.1"],
+        "expected --rate or --q_rate, got both",
+    )
+
+
+@pytest.mark.parametrize(
+    ("binary", "args", "message"),
+    [
+        ("noisy_or", ["--data_seed=1,1"], "data seeds without repeats, got 1, 1"),
+        ("noisy_or", ["--data_seed=a"], "whole numbers of at least 0"),
+        ("noisy_or", ["--data_seed=0,1", "--data_dir=."], "one --data_seed"),
+        ("neural_pcfg", ["--data_seed=0,1"], "expected one data seed here, got 0, 1"),
+    ],
+)
+def test_data_seeds_that_make_no_sense_are_refused(tmp_path, binary, args, message):
+    _check_refused(binary, tmp_path / "run", args, message)
 
 
 def test_own_samples_of_numbers_are_learned(tmp_path):
