@@ -3,15 +3,18 @@ r"""Recovery of noisy-OR networks by level of overparameterization.
     python -m experiments.noisy_or --workdir runs/img
     python -m experiments.noisy_or --workdir runs/mine --samples mine.csv
     python -m experiments.noisy_or --workdir runs/rates --theta_rate 0.04,0.1
+    python -m experiments.noisy_or --workdir runs/mean_field --learner mean_field
 
 Draws 10 000 samples of IMG, learns networks of 8, 16 and 32 latents from them, 16
 seeds each, for 100 epochs, and counts the true latents that come back: a minute and a
 half on two cores. Expect all eight truths in about a fifth of the runs with 8 latents,
-and in four fifths of those with 16. Rates are the study's for the data set and level.
+and in four fifths of those with 16. Rates are the study's for the data set and level,
+and so are the batches and epochs of learners other than nvil.
 """
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -28,11 +31,15 @@ _DATA = cli.Data(
     f"Data set: one of {', '.join(noisy_or.NAMES)}, drawn anew; or with --data_dir one "
     "of the release's, such as PLNT.",
 )
-_SWEEP = cli.Sweep(noisy_or.NvilHyperparams, levels=[8, 16, 32])
+_LEARNERS = {"nvil": noisy_or.nvil, "mean_field": noisy_or.mean_field}
+_SWEEP = cli.Sweep(
+    {"nvil": noisy_or.NvilHyperparams, "mean_field": noisy_or.MeanFieldHyperparams},
+    levels=[8, 16, 32],
+)
 _CRITIC = flags.DEFINE_bool(
     "critic",
     True,
-    "Whether a critic is subtracted from the learning signal, as in the paper.",
+    "Whether a critic is subtracted from nvil's learning signal, as in the paper.",
 )
 _BOTH = ("theta_rate", "q_rate")
 _RATE = cli.define_numbers(
@@ -65,7 +72,7 @@ def _dataset(seed: int) -> Dataset:
 
 
 def _task(seed: int) -> lvm_jax.Task:
-    learner = noisy_or.nvil
+    learner = _LEARNERS[_SWEEP.learner]
     if not _CRITIC.value:
         learner = functools.partial(learner, use_critic=False)
     return noisy_or.task(_dataset(seed), learner, **_DATA.split(seed))
@@ -77,39 +84,47 @@ def _measure(results: lvm_jax.Results, task: lvm_jax.Task) -> dict[str, np.ndarr
 
 def _plot_latents(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
     level, params, live = cli.pictured(results)
+    model = noisy_or.network(params)
     return report.plot_pictures(
         np.asarray(1 - task.truth.failure),
-        np.asarray(1 - params.model.failure)[:level],
-        jax.jit(noisy_or.recover)(task.truth, params.model, live),
+        np.asarray(1 - model.failure)[:level],
+        jax.jit(noisy_or.recover)(task.truth, model, live),
         title=f"{task.name}: 1 - failure, first run with {level} latents",
     )
 
 
 def _plan() -> lvm_jax.Plan:
-    """At the study's rates, or with --rate at each of these for both networks.
+    """The study's for the learner, or at the rates of --rate.
 
     Raises:
       ValueError: if flags are out of range or do not go together.
     """
-    levels = _SWEEP.levels
-    base, snapshot_every = noisy_or.published(
-        _dataset(_DATA.seeds[0]), levels, _SWEEP.batch_size
+    learner, dataset = _SWEEP.learner, _dataset(_DATA.seeds[0])
+    if learner != "nvil":
+        for flag, is_given in (("nocritic", not _CRITIC.value), ("rate", _RATE.value)):
+            if is_given:
+                raise ValueError(f"expected --learner nvil for --{flag}, got {learner}")
+        study = noisy_or.training(dataset, learner)
+        _SWEEP.set_defaults(batch_size=study.batch_size, epochs=study.num_epochs)
+    settings, snapshot_every = noisy_or.published(
+        dataset, _SWEEP.levels, _SWEEP.batch_size, learner
     )
-    plan = _SWEEP.plan(base, snapshot_every=snapshot_every)
-    if _RATE.value is None:
-        return plan
+    plan = _SWEEP.plan(settings, snapshot_every=snapshot_every)
+    return plan if _RATE.value is None else _at_rates(plan)
+
+
+def _at_rates(plan: lvm_jax.Plan) -> lvm_jax.Plan:
+    """The plan at each rate of --rate, for both networks at all levels."""
     for name in _BOTH:
         if flags.FLAGS[name].present:
             raise ValueError(f"expected --rate or --{name}, got both")
-    rates = {f"rate={rate:g}": rate for rate in map(float, _RATE.value)}
-    settings = {
-        f"{text} {name}" if len(plan.settings) > 1 else text: {
+    settings = {}
+    for name, rate in itertools.product(plan.settings, map(float, _RATE.value)):
+        prefix = f"{name} " if len(plan.settings) > 1 else ""
+        settings[f"{prefix}rate={rate:g}"] = {
             level: plan.hyperparams(level, name)._replace(**dict.fromkeys(_BOTH, rate))
-            for level in levels
+            for level in plan.levels
         }
-        for text, rate in rates.items()
-        for name in plan.settings
-    }
     return dataclasses.replace(plan, settings=settings)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 # exp(-69.07755), the least probability whose reciprocal may still be summed over
 # a batch in float32.
-_LEAST_PROBABILITY = 1e-30
+LEAST_PROBABILITY = 1e-30
 
 _WORD = 32  # bits in a word of packed data
 _HELD_OUT = 1000  # samples, as in the study
@@ -88,13 +88,13 @@ def log1mexp(log_p: chex.Array) -> chex.Array:
     Returns:
       log(1 - p), same shape.
     """
-    return jnp.log(jnp.maximum(-jnp.expm1(log_p), _LEAST_PROBABILITY))
+    return jnp.log(jnp.maximum(-jnp.expm1(log_p), LEAST_PROBABILITY))
 
 
 @log1mexp.defjvp
 def _log1mexp_jvp(primals, tangents):
     (log_p,), (tangent,) = primals, tangents
-    complement = jnp.maximum(-jnp.expm1(log_p), _LEAST_PROBABILITY)
+    complement = jnp.maximum(-jnp.expm1(log_p), LEAST_PROBABILITY)
     return jnp.log(complement), (1.0 - 1.0 / complement) * tangent
 
 
@@ -134,11 +134,56 @@ def _log_sigmoid_jvp(primals, tangents):
     return log_sigmoid(logit), tangent / (1.0 + jnp.exp(logit))
 
 
-def _mix(x: chex.Array) -> chex.Array:
-    """A 32-bit integer hash, of which the high 16 bits are returned."""
+def _hash(x: chex.Array) -> chex.Array:
+    """A bijection of 32-bit integers that mixes all their bits.
+
+    Source: Wellons, "Prospecting for Hash Functions", 2018, lowbias32.
+    """
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x >> 16
+    return x ^ (x >> 16)
+
+
+def hashed_uniform(key: chex.PRNGKey, shape: tuple[int, ...]) -> chex.Array:
+    """Uniform numbers from a hash of their indices: multiples of 2^-24 in [0, 1).
+
+    A number depends on the key and its own indices alone: along every axis, the first
+    ones of a longer draw are the draw of fewer. For draws by the million, which take a
+    tenth of the time of Threefry's on a CPU; keys are to come from `jax.random`.
+
+    Args:
+      key: random key.
+      shape: of one axis at least.
+
+    Returns:
+      Float32 of that shape.
+    """
+    first, second = jax.random.key_data(key)
+    x = _hash(_hash(first + jnp.arange(shape[0], dtype=jnp.uint32)) ^ second)
+    for size in shape[1:]:
+        x = _hash(x[..., None] + jnp.arange(size, dtype=jnp.uint32))
+    return (x >> 8).astype(jnp.int32).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def split_float(x: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Mantissas in [1, 2) and whole exponents: x = mantissa * 2^exponent.
+
+    Args:
+      x: positive and normal, any shape.
+
+    Returns:
+      Floats of that type, and int32.
+    """
+    info = jnp.finfo(x.dtype)
+    integer = jnp.dtype(f"int{info.bits}").type
+    bits = jax.lax.bitcast_convert_type(x, integer)
+    one = jax.lax.bitcast_convert_type(jnp.ones((), x.dtype), integer)
+    mantissa = (bits & integer((1 << info.nmant) - 1)) | one
+    exponent = (bits >> integer(info.nmant)) - (one >> integer(info.nmant))
+    return (
+        jax.lax.bitcast_convert_type(mantissa, x.dtype),
+        exponent.astype(jnp.int32),
+    )
 
 
 def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
@@ -171,7 +216,7 @@ def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
 
     def add(half, other, round_key):
         # (hash * side) >> 16 is uniform on range(side), for sides up to 2**15.
-        half = half + ((_mix(other ^ round_key) * side) >> 16)
+        half = half + (((_hash(other ^ round_key) >> 16) * side) >> 16)
         return jnp.where(half >= side, half - side, half)
 
     def encrypt(index):

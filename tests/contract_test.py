@@ -73,6 +73,19 @@ def _nvil() -> Case:
     )
 
 
+def _mean_field() -> Case:
+    dataset = noisy_or.make("IMG", lvm_jax.key(0), _NUM_TRAIN + 100)
+    learner = functools.partial(noisy_or.mean_field, num_sweeps=1, num_draws=4)
+    return Case(
+        noisy_or.task(dataset, learner, num_held_out=100),
+        {
+            "first": noisy_or.MeanFieldHyperparams(),
+            "second": noisy_or.MeanFieldHyperparams(0.1),
+        },
+        levels=(17, 18),
+    )
+
+
 def _alternating_minimization() -> Case:
     dataset = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=_NUM_TRAIN + 100)
     return Case(
@@ -109,6 +122,7 @@ def _maximum_likelihood() -> Case:
 
 _CASES = {
     "nvil": _nvil,
+    "mean_field": _mean_field,
     "alternating_minimization": _alternating_minimization,
     "maximum_likelihood": _maximum_likelihood,
 }

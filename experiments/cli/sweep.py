@@ -132,6 +132,11 @@ class Sweep:
         """`--learner`."""
         return self._learner.value if self._learner else next(iter(self._hyperparams))
 
+    def set_defaults(self, **defaults: int) -> None:
+        """Gives flags that are whole numbers other values, where they are not given."""
+        for name, value in defaults.items():
+            flags.set_default(self._whole[name], value)
+
     @property
     def batch_size(self) -> int:
         """`--batch_size`."""

@@ -13,6 +13,11 @@
 """
 
 from lvm_jax.noisy_or.data import NAMES, connected, img, make, random_unif, unif
+from lvm_jax.noisy_or.mean_field import (
+    MeanFieldHyperparams,
+    mean_field,
+    mean_field_posterior,
+)
 from lvm_jax.noisy_or.model import (
     NoisyOr,
     from_probabilities,
@@ -32,23 +37,33 @@ from lvm_jax.noisy_or.release import (
     read_params,
     read_truth,
 )
-from lvm_jax.noisy_or.study import STUDY, STUDY_LARGE_BATCH, published
+from lvm_jax.noisy_or.study import (
+    STUDY,
+    STUDY_LARGE_BATCH,
+    STUDY_MEAN_FIELD,
+    Training,
+    published,
+    training,
+)
 from lvm_jax.noisy_or.task import (
     held_out_log_likelihood,
     pack,
     task,
     true_log_likelihood,
 )
-from lvm_jax.noisy_or.variational import Params
+from lvm_jax.noisy_or.variational import Params, network
 
 __all__ = [
     "NAMES",
     "STUDY",
     "STUDY_LARGE_BATCH",
+    "STUDY_MEAN_FIELD",
+    "MeanFieldHyperparams",
     "NoisyOr",
     "NvilHyperparams",
     "Params",
     "Recognition",
+    "Training",
     "connected",
     "from_probabilities",
     "held_out_log_likelihood",
@@ -60,6 +75,9 @@ __all__ = [
     "log_posterior",
     "log_prior",
     "make",
+    "mean_field",
+    "mean_field_posterior",
+    "network",
     "nvil",
     "pack",
     "published",
@@ -71,6 +89,7 @@ __all__ = [
     "recover",
     "sample",
     "task",
+    "training",
     "true_log_likelihood",
     "unif",
 ]

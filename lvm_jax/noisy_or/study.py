@@ -1,17 +1,19 @@
 """The hyperparameters of every published cell of the study.
 
-The study tuned them for each data set and level: one rate for both networks, and one
-for the critic. Source: the settings of the authors' published release, of which
-`STUDY` and `STUDY_LARGE_BATCH` are settings of a plan, by data set.
+With a recognition network the study tuned them for each data set and level: one rate
+for both networks, and one for the critic. Source: the settings of the authors'
+published release, of which `STUDY`, `STUDY_LARGE_BATCH` and `STUDY_MEAN_FIELD` are
+settings of a plan, by data set.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from lvm_jax.noisy_or.mean_field import MeanFieldHyperparams
 from lvm_jax.noisy_or.nvil import NvilHyperparams
-from lvm_jax.types import Dataset
+from lvm_jax.types import Dataset, Hyperparams
 
 _LARGE_BATCH = 1000
-_EVERY = 100  # epochs between two models that may be kept
 _LEVELS = (8, 16, 32, 64, 128)
 
 
@@ -42,13 +44,55 @@ STUDY_LARGE_BATCH = {
     "PLNT": _setting(_LEVELS[:3], [0.01] * 3, [1e-3, 1e-3, 1e-4]),
 }
 
+# Batches of 1, 2 epochs, PLNT 3.
+STUDY_MEAN_FIELD = {
+    name: {level: MeanFieldHyperparams(0.01) for level in _LEVELS[:3]}
+    for name in ("IMG", "UNIF", "CON8", "CON24", "PLNT")
+}
+
+
+class Training(NamedTuple):
+    """How the study trains with a learner.
+
+    Attributes:
+      batch_size: samples of one step.
+      num_epochs: passes over the training samples.
+      snapshot_every: epochs between two models that may be kept.
+    """
+
+    batch_size: int
+    num_epochs: int
+    snapshot_every: int
+
+
 _SAME_AS = {"UNIF-DRAWN": "UNIF"}  # data sets that are ours
-_SNAPSHOT_EVERY = {"PLNT": 25}  # where it is another number
+_TABLES = {"nvil": STUDY, "mean_field": STUDY_MEAN_FIELD}
+_TRAINING = {"nvil": Training(20, 1000, 100), "mean_field": Training(1, 2, 1)}
+# Where it is another number.
+_OF_DATASET = {
+    ("nvil", "PLNT"): {"snapshot_every": 25},
+    ("mean_field", "PLNT"): {"num_epochs": 3},
+}
+
+
+def training(dataset: Dataset, learner: str = "nvil") -> Training:
+    """How the study trained with a learner on a data set, or trains on most.
+
+    Args:
+      dataset: any.
+      learner: "nvil" or "mean_field".
+    """
+    known = dataset.recipe is not None
+    changes = _OF_DATASET.get((learner, dataset.name), {}) if known else {}
+    return _TRAINING[learner]._replace(**changes)
 
 
 def published(
-    dataset: Dataset, levels: Sequence[int], batch_size: int = 20
-) -> tuple[dict[int, NvilHyperparams] | None, int]:
+    dataset: Dataset,
+    levels: Sequence[int],
+    batch_size: int = 20,
+    learner: str = "nvil",
+) -> tuple[dict[int, Hyperparams] | None, int]:
     """How the study learned a data set of its own, or of the same kind.
 
     Args:
@@ -56,18 +100,21 @@ def published(
       levels: to be learned. One that the study does not have gets the hyperparameters
         of the nearest smaller one, or of the smallest.
       batch_size: from 1000 on those of large batches, where the study has them.
+      learner: "nvil" or "mean_field".
 
     Returns:
       A setting, None where the study has none for the data set; and the epochs between
       two models that may be kept.
     """
-    tables = [STUDY_LARGE_BATCH] if batch_size >= _LARGE_BATCH else []
+    snapshot_every = training(dataset, learner).snapshot_every
     name = _SAME_AS.get(dataset.name, dataset.name)
-    found = [table[name] for table in (*tables, STUDY) if name in table]
-    if dataset.recipe is None or not found:
-        return None, _EVERY
+    own = _TABLES[learner].get(name)
+    if learner == "nvil" and batch_size >= _LARGE_BATCH:
+        own = STUDY_LARGE_BATCH.get(name, own)
+    if dataset.recipe is None or own is None:
+        return None, snapshot_every
     of_levels = {
-        level: found[0][max((k for k in found[0] if k <= level), default=min(found[0]))]
+        level: own[max((k for k in own if k <= level), default=min(own))]
         for level in levels
     }
-    return of_levels, _SNAPSHOT_EVERY.get(dataset.name, _EVERY)
+    return of_levels, snapshot_every

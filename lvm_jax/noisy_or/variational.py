@@ -28,6 +28,11 @@ class Params(NamedTuple):
     q: Recognition
 
 
+def network(params: Params | NoisyOr) -> NoisyOr:
+    """The learned network of the parameters of any learner of the family."""
+    return params.model if isinstance(params, Params) else params
+
+
 class Baseline(NamedTuple):
     """Running statistics of the learning signal, in nats.
 
