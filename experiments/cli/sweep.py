@@ -130,7 +130,9 @@ class Sweep:
     @property
     def learner(self) -> str:
         """`--learner`."""
-        return self._learner.value if self._learner else next(iter(self._hyperparams))
+        if self._learner is None:
+            return next(iter(self._hyperparams))
+        return self._learner.value
 
     def set_defaults(self, **defaults: int) -> None:
         """Gives flags that are whole numbers other values, where they are not given."""
