@@ -1,0 +1,665 @@
+"""Noisy-OR networks learned by variational EM.
+
+With theta_kd = -log f_kd, leak_d = -log l_d and g(u) = log P(x_d = 1) at a rate
+leak + u less that at the leak alone, log(1 - exp(-leak - u)) - log(1 - exp(-leak)),
+Jensen's inequality for weights w_nkd >= 0 that sum to one over k gives
+
+    log P(x_nd = 1 | h) >= log(1 - exp(-leak_d)) + sum_k h_k w_nkd g(theta_kd / w_nkd)
+
+and with it a lower bound on log P(x_n), in which q(h | x_n) factorises. An E-step
+raises it in w and q of each sample alone, from w = 1/K on; an M-step raises it in the
+network. Source: Singliar and Hauskrecht, "Noisy-OR Component Analysis and its
+Application to Link Analysis", JMLR 7, 2006, section 3; settings from the authors'
+release of Buhai et al. 2020.
+
+Three things are better than there. No weight is cut to zero: the bound holds for
+weights that sum to one, and cutting lowers it. The published update of weights can
+lower the bound where theta is small beside the leak; there another one stands in, so
+that no iteration does. And the M-step is the joint optimum over theta and leak, to
+rounding, where theirs stops at a thousandth.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from lvm_jax.noisy_or import model as noisy_or
+from lvm_jax.noisy_or.model import NoisyOr
+from lvm_jax.numerics import log_sigmoid, unpack_bits
+from lvm_jax.types import Info, Learner
+
+MAX_ITERATIONS = 500  # of the E-step of a sample
+
+# Limits of theta and leak. The lower ones are as good as none: a latent that fails to
+# turn on a variable but once in 10**9, a variable that is on by itself once in 10**6.
+_LEAST_THETA = 1e-9
+_LEAST_LEAK = 1e-6
+_LARGEST = 10.0
+_LARGEST_LOGIT = 10.0  # of a gradient step
+_LEAST_PRIOR = 1e-6  # and most, one less that
+_LEAST_ON = 1e-6  # samples in which a latent has to be on
+
+_LEAST_WEIGHT = 1e-30  # whose reciprocal is still finite
+_LARGEST_EXPONENT = 80.0
+
+# log P(x_d = 1) at weight w = exp(s), w g(theta / w), is convex in s where u = theta / w
+# is at least the smaller one of 2.17 leak and 1.8.
+_CONVEX_PER_LEAK = 2.17
+_CONVEX = 1.8
+
+_SLOTS = 64  # samples whose E-iterations run side by side
+_ITERATIONS_PER_ROUND = 4  # before those that have ended make room for others
+_CHUNK = 64  # samples of which the M-step's sums are taken at once
+
+_ROOT_TOLERANCE = 1e-5  # relative
+_MAX_EVALUATIONS = 60  # of a slope, in a search for its root
+
+
+class EmHyperparams(NamedTuple):
+    """When an E-step ends.
+
+    Attributes:
+      weight_tolerance: squared change of a sample's weights in an iteration, summed
+        over latents and variables, below which its E-step ends.
+    """
+
+    weight_tolerance: float = 1e-6
+
+
+class GradientEmHyperparams(NamedTuple):
+    """Rate of the M-step, and when an E-step ends.
+
+    Attributes:
+      rate: of the gradient step on the logits, in nats per sample; the study's.
+      weight_tolerance: squared change of a sample's weights in an iteration, summed
+        over latents and variables, below which its E-step ends.
+    """
+
+    rate: float = 10.0
+    weight_tolerance: float = 1e-6
+
+
+class State(NamedTuple):
+    """What a run of the algorithm carries from step to step: the network alone."""
+
+    params: NoisyOr
+
+
+class Rates(NamedTuple):
+    """A network in the logarithms of its failures and noise.
+
+    Attributes:
+      prior_logits: [K].
+      theta: [K, D]. -log P(latent k fails to turn on variable d).
+      leak: [D]. -log P(x_d = 0) where no latent is on.
+    """
+
+    prior_logits: chex.Array
+    theta: chex.Array
+    leak: chex.Array
+
+
+class Posterior(NamedTuple):
+    """What an E-step knows of samples.
+
+    Attributes:
+      weights: [N, K, D]. They sum to one over the latents.
+      q: [N, K]. q(h_k = 1 | x_n), the best one for the weights.
+      bound: [N]. The lower bound on log P(x_n), in nats.
+      iterations: [N] int. Updates of the weights.
+    """
+
+    weights: chex.Array
+    q: chex.Array
+    bound: chex.Array
+    iterations: chex.Array
+
+
+class _Sums(NamedTuple):
+    """Derivatives of the bound, summed over samples, of terms where x_nd = 1.
+
+    Attributes:
+      theta: [K, D]. By theta; that of terms where x_nd = 0 is -sum_n q_nk.
+      leak: [D]. By the leak; likewise -1 for each.
+      theta_theta: [K, D]. Twice by theta.
+      theta_leak: [K, D]. By both.
+      leak_leak: [D]. Twice by the leak.
+    """
+
+    theta: chex.Array
+    leak: chex.Array
+    theta_theta: chex.Array
+    theta_leak: chex.Array
+    leak_leak: chex.Array
+
+
+def rates(network: NoisyOr) -> Rates:
+    """The network in rates, which are kept within their limits."""
+    return Rates(
+        network.prior_logits,
+        jnp.clip(-log_sigmoid(network.failure_logits), _LEAST_THETA),
+        jnp.clip(-log_sigmoid(network.noise_logits), _LEAST_LEAK),
+    )
+
+
+def network(rates: Rates) -> NoisyOr:
+    """The network of rates."""
+
+    def logits(rate):
+        return -jnp.log(jnp.expm1(rate))
+
+    return NoisyOr(rates.prior_logits, logits(rates.theta), logits(rates.leak))
+
+
+def _off(u: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """exp(-u), and 1 - exp(-u) to float32 rounding, for u >= 0."""
+    u = jnp.minimum(u, _LARGEST_EXPONENT)
+    off = jnp.exp(-u)
+    series = u * (1 - u / 2 * (1 - u / 3 * (1 - u / 4 * (1 - u / 5 * (1 - u / 6)))))
+    return off, jnp.where(u < 0.25, series, 1 - off)
+
+
+def _per_weight(theta: chex.Array, weights: chex.Array) -> chex.Array:
+    return theta / jnp.maximum(weights, _LEAST_WEIGHT)
+
+
+def gains(rates: Rates, weights: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """g(theta / w), and the derivative g(u) - u g'(u) of w g(theta / w) by w.
+
+    Args:
+      rates: Rates with K latents and D observed variables.
+      weights: [..., K, D].
+
+    Returns:
+      [..., K, D] and [..., K, D], at least 0.
+    """
+    odds = 1 / jnp.expm1(rates.leak)
+    u = jnp.minimum(_per_weight(rates.theta, weights), _LARGEST_EXPONENT)
+    off, on = _off(u)
+    excess = odds * on
+    total = 1 + excess
+    inverse = 1 / total
+    gain = jnp.log(total) + (excess - (total - 1)) * inverse  # log(1 + excess)
+    return gain, jnp.maximum(gain - u * odds * off * inverse, 0.0)
+
+
+def _largest_convex(rates: Rates) -> chex.Array:
+    """[K, D]. Weights up to which w g(theta / w) is convex in log w."""
+    least = jnp.minimum(_CONVEX_PER_LEAK * rates.leak, _CONVEX)
+    return rates.theta / least
+
+
+def update_weights(
+    weights: chex.Array,
+    q: chex.Array,
+    slope: chex.Array,
+    largest_convex: chex.Array | float = jnp.inf,
+) -> chex.Array:
+    """One update of the weights, w proportional to w q slope, that raises the bound.
+
+    That is the published one. It raises a sum of q w g(theta / w) whose terms are
+    convex in log w: each then lies above its tangent there, and these are best at
+    c / sum c for c = q w slope. Any term lies above a tangent in 1 / w, as g(u) / u is
+    completely monotone; terms that are not known to be convex are replaced by that,
+    and the best weights are then t sqrt(c w) for them and t^2 c for the others.
+
+    Args:
+      weights: [..., K, D].
+      q: [..., K].
+      slope: [..., K, D]. Derivative of w g(theta / w) by w.
+      largest_convex: [K, D]. Weights up to which terms are known to be convex in log w;
+        infinite for the published update.
+
+    Returns:
+      [..., K, D]. Where no latent explains anything the weights stay.
+    """
+    c = q[..., None] * weights * slope
+    surely = jnp.where(largest_convex >= 1, c, 0.0).sum(-2, keepdims=True)
+    # The new weights of convex terms are at most c / surely.
+    is_convex = (largest_convex >= 1) | (
+        (weights <= largest_convex) & (c <= largest_convex * surely)
+    )
+    root = jnp.sqrt(c * weights)
+    convex = jnp.where(is_convex, c, 0.0).sum(-2, keepdims=True)
+    others = jnp.where(is_convex, 0.0, root).sum(-2, keepdims=True)
+    total = others + jnp.sqrt(others**2 + 4 * convex)
+    t = 2 / jnp.maximum(total, _LEAST_WEIGHT)
+    new = jnp.where(is_convex, t * t * c, t * root)
+    return jnp.where(total > _LEAST_WEIGHT, new, weights)
+
+
+def start_weights(live: chex.Array, num_observed: int) -> chex.Array:
+    """[K, D]. One over the number of live latents, zero for the others."""
+    weights = (live > 0) / (live > 0).sum()
+    return jnp.broadcast_to(weights[:, None], (live.size, num_observed))
+
+
+def _sum(values: chex.Array) -> chex.Array:
+    """Over the last axis. XLA's reductions on a CPU round by the batch's shape."""
+    return values @ jnp.ones(values.shape[-1])
+
+
+def q_logits(rates: Rates, x: chex.Array, evidence: chex.Array) -> chex.Array:
+    """[..., K]. Logits of the best q for weights.
+
+    Args:
+      rates: Rates with K latents and D observed variables.
+      x: [..., D].
+      evidence: [..., K, D]. w g(theta / w).
+    """
+    off = jnp.einsum("...d,kd->...k", 1 - x, rates.theta)
+    return rates.prior_logits - off + _sum(x[..., None, :] * evidence)
+
+
+def _bound(rates: Rates, x: chex.Array, logits: chex.Array) -> chex.Array:
+    """[...]. The bound at the best q for weights, whose logits are given, in nats."""
+    _, on = _off(rates.leak)
+    alone = _sum(jnp.where(x > 0, jnp.log(on), -rates.leak))
+    prior = log_sigmoid(-rates.prior_logits) - log_sigmoid(-logits)
+    return alone + _sum(prior)
+
+
+class _Slots(NamedTuple):
+    """E-steps side by side; `samples` [S] says whose, N where a slot is empty."""
+
+    samples: chex.Array
+    weights: chex.Array
+    logits: chex.Array
+    iterations: chex.Array
+    has_ended: chex.Array
+
+
+def infer(
+    rates: Rates, live: chex.Array, x: chex.Array, tolerance: chex.Array
+) -> Posterior:
+    """The E-step: weights and q of samples, each on its own, from w = 1/K on.
+
+    A sample whose next update would change its weights by less than the tolerance, or
+    that has had MAX_ITERATIONS updates, has ended and makes room for another.
+
+    Args:
+      rates: Rates with K latents, of which those that are not live are never on.
+      live: [K].
+      x: [N, D].
+      tolerance: [] on the squared change of a sample's weights where x is one.
+
+    Returns:
+      Posterior.
+    """
+    num_samples, num_observed = x.shape
+    start = start_weights(live, num_observed)
+    largest_convex = _largest_convex(rates)
+    size = min(num_samples, _SLOTS)
+
+    def iterate(_, carry):
+        slots, own = carry
+        gain, slope = gains(rates, slots.weights)
+        logits = q_logits(rates, own, slots.weights * gain)
+        q = jax.nn.sigmoid(logits)
+        new = update_weights(slots.weights, q, slope, largest_convex)
+        change = _sum((own[:, None] * (new - slots.weights) ** 2).sum(1))
+        has_ended = slots.has_ended | ~(change > tolerance)
+        has_ended |= slots.iterations == MAX_ITERATIONS
+        slots = slots._replace(
+            weights=jnp.where(has_ended[:, None, None], slots.weights, new),
+            logits=jnp.where(slots.has_ended[:, None], slots.logits, logits),
+            iterations=slots.iterations + ~has_ended,
+            has_ended=has_ended,
+        )
+        return slots, own
+
+    def turn(carry):
+        slots, next_sample, found = carry
+        own = x[jnp.minimum(slots.samples, num_samples - 1)]
+        slots, _ = jax.lax.fori_loop(0, _ITERATIONS_PER_ROUND, iterate, (slots, own))
+        has_ended = slots.has_ended
+        ended = jnp.where(has_ended, slots.samples, num_samples)
+        found = jax.tree.map(
+            lambda whole, part: whole.at[ended].set(part, mode="drop"),
+            found,
+            (slots.weights, slots.logits, slots.iterations),
+        )
+        others = next_sample + jnp.cumsum(has_ended) - 1
+        samples = jnp.where(has_ended, jnp.minimum(others, num_samples), slots.samples)
+        slots = _Slots(
+            samples,
+            jnp.where(has_ended[:, None, None], start, slots.weights),
+            slots.logits,
+            jnp.where(has_ended, 0, slots.iterations),
+            samples == num_samples,
+        )
+        return slots, next_sample + has_ended.sum(), found
+
+    slots = _Slots(
+        jnp.arange(size),
+        jnp.broadcast_to(start, (size, *start.shape)),
+        jnp.zeros((size, live.size)),
+        jnp.zeros(size, int),
+        jnp.zeros(size, bool),
+    )
+    found = (
+        jnp.zeros((num_samples, *start.shape)),
+        jnp.zeros((num_samples, live.size)),
+        jnp.zeros(num_samples, int),
+    )
+    carry = slots, jnp.int32(size), found
+    is_left = lambda carry: (carry[0].samples < num_samples).any()  # noqa: E731
+    *_, (weights, logits, iterations) = jax.lax.while_loop(is_left, turn, carry)
+    return Posterior(
+        weights, jax.nn.sigmoid(logits), _bound(rates, x, logits), iterations
+    )
+
+
+def _sums(
+    theta: chex.Array, leak: chex.Array, x: chex.Array, posterior: Posterior
+) -> _Sums:
+    """Derivatives of the bound where x is one, by theta and by leak."""
+    num_samples = len(x)
+    odds = 1 / jnp.expm1(leak)
+    chunk = min(num_samples, _CHUNK)
+
+    def add(index, total):
+        # The last chunk is taken from the end, and what others have had is left out.
+        begin = jnp.minimum(index * chunk, num_samples - chunk)
+        is_new = begin + jnp.arange(chunk) >= index * chunk
+
+        def part(leaf):
+            return jax.lax.dynamic_slice_in_dim(leaf, begin, chunk)
+
+        weights, q = part(posterior.weights), part(posterior.q)
+        on_x = part(x) * is_new[:, None]
+        u = _per_weight(theta, weights)
+        off, on = _off(u)
+        first = odds * off / (1 + odds * on)  # 1 / (exp(leak + u) - 1)
+        own = on_x[:, None] * q[..., None] * first
+        second = -own * (1 + first)
+        idle = on_x[:, None] * (1 - q)[..., None] * weights
+        parts = (
+            own,
+            weights * own,
+            second / jnp.maximum(weights, _LEAST_WEIGHT),
+            second,
+            weights * second,
+            idle,
+        )
+        return jax.tree.map(lambda whole, part: whole + part.sum(0), total, parts)
+
+    zeros = (jnp.zeros_like(theta),) * 6
+    by_theta, by_leak, twice, both, by_leak_twice, idle = jax.lax.fori_loop(
+        0, -(-num_samples // chunk), add, zeros
+    )
+    idle = idle.sum(0)
+    return _Sums(
+        by_theta,
+        by_leak.sum(0) + odds * idle,
+        twice,
+        both,
+        by_leak_twice.sum(0) - odds * (1 + odds) * idle,
+    )
+
+
+def slopes(
+    rates: Rates, x: chex.Array, posterior: Posterior
+) -> tuple[chex.Array, chex.Array]:
+    """Derivatives of the mean bound by theta [K, D] and by leak [D], in nats.
+
+    Args:
+      rates: Rates with K latents and D observed variables.
+      x: [N, D].
+      posterior: of the N samples.
+    """
+    sums = _sums(rates.theta, rates.leak, x, posterior)
+    by_theta = sums.theta - jnp.einsum("nk,nd->kd", posterior.q, 1 - x)
+    return by_theta / len(x), (sums.leak - (1 - x).sum(0)) / len(x)
+
+
+class _Search(NamedTuple):
+    """A safeguarded search for roots; `info` is of the last evaluation."""
+
+    value: chex.Array
+    lower: chex.Array
+    upper: chex.Array
+    has_ended: chex.Array
+    count: chex.Array
+    info: chex.ArrayTree
+
+
+def _root(
+    evaluate: Callable[..., tuple[chex.Array, chex.Array, chex.ArrayTree]],
+    target: chex.Array,
+    start: chex.Array,
+    least: float,
+    stays: chex.Array,
+    info: chex.ArrayTree,
+) -> _Search:
+    """Where falling functions reach their targets, elementwise, from `least` to 10.
+
+    Newton's method on the reciprocal, which is a line for 1 / (leak + u); where it
+    leaves the bracket, the bracket's geometric mean. A limit beyond which the target
+    lies is the root.
+
+    Args:
+      evaluate: (values, info of the last evaluation) -> functions, derivatives, info.
+      target: [...] of at least 0.
+      start: [...]. Where to begin.
+      least: the lower limit.
+      stays: [...] bool. Where the start is to stay.
+      info: of the type that `evaluate` returns.
+    """
+
+    def step(search):
+        function, derivative, info = evaluate(search.value, search.info)
+        excess = function - target
+        lower = jnp.where(excess > 0, search.value, search.lower)
+        upper = jnp.where(excess > 0, search.upper, search.value)
+        per_target = function / jnp.maximum(target, _LEAST_WEIGHT)
+        move = excess * per_target / jnp.maximum(-derivative, _LEAST_WEIGHT)
+        value = jnp.where(function > 0, search.value + move, least)
+        value = jnp.clip(value, least, _LARGEST)
+        middle = jnp.sqrt(jnp.maximum(lower, least) * jnp.minimum(upper, _LARGEST))
+        value = jnp.where((value > lower) & (value < upper), value, middle)
+        has_ended = search.has_ended | ~(jnp.abs(excess) > _ROOT_TOLERANCE * target)
+        has_ended |= upper - lower <= _ROOT_TOLERANCE * lower
+        has_ended |= (upper <= least) | (lower >= _LARGEST)
+        value = jnp.where(has_ended, search.value, value)
+        return _Search(value, lower, upper, has_ended, search.count + 1, info)
+
+    search = _Search(
+        start,
+        jnp.zeros_like(start),
+        jnp.full_like(start, jnp.inf),
+        stays,
+        jnp.int32(0),
+        info,
+    )
+    return jax.lax.while_loop(
+        lambda search: (~search.has_ended).any() & (search.count < _MAX_EVALUATIONS),
+        step,
+        search,
+    )
+
+
+class _Profile(NamedTuple):
+    """The best theta for a leak, and its derivative by the leak."""
+
+    leak: chex.Array
+    theta: chex.Array
+    theta_per_leak: chex.Array
+
+
+def maximize(rates: Rates, x: chex.Array, posterior: Posterior) -> Rates:
+    """The M-step: priors, theta and leak that are best for weights and q.
+
+    The bound is concave in theta and leak, and separable over variables. Inside of a
+    search for the root of its slope by the leak, which is one number for each
+    variable, each theta is the root of its own slope for that leak. A latent that is
+    on in less than 1e-6 samples keeps its theta: its slopes are flat.
+
+    Args:
+      rates: Rates with K latents and D observed variables, to begin with.
+      x: [N, D].
+      posterior: of the N samples.
+
+    Returns:
+      Rates, theta between 1e-9 and 10, leak between 1e-6 and 10.
+    """
+    num_on = posterior.q.sum(0)
+    theta_target = jnp.einsum("nk,nd->kd", posterior.q, 1 - x)
+    stays = jnp.broadcast_to((num_on < _LEAST_ON)[:, None], rates.theta.shape)
+
+    def at_leak(leak, profile):
+        start = profile.theta + profile.theta_per_leak * (leak - profile.leak)
+        start = jnp.where(stays, rates.theta, jnp.clip(start, _LEAST_THETA, _LARGEST))
+
+        def at_theta(theta, sums):
+            del sums  # Of the evaluation before.
+            sums = _sums(theta, leak, x, posterior)
+            return sums.theta, sums.theta_theta, sums
+
+        search = _root(at_theta, theta_target, start, _LEAST_THETA, stays, no_sums)
+        theta, sums = search.value, search.info
+        moves = ~stays & (theta > _LEAST_THETA) & (theta < _LARGEST)
+        per_leak = jnp.where(moves, -sums.theta_leak / sums.theta_theta, 0.0)
+        curvature = sums.leak_leak + (per_leak * sums.theta_leak).sum(0)
+        return sums.leak, curvature, _Profile(leak, theta, per_leak)
+
+    theta, leak = (jnp.clip(rate, None, _LARGEST) for rate in (rates.theta, rates.leak))
+    no_sums = _Sums(*map(jnp.zeros_like, (theta, leak, theta, theta, leak)))
+    search = _root(
+        at_leak,
+        (1 - x).sum(0),
+        leak,
+        _LEAST_LEAK,
+        jnp.zeros(leak.shape, bool),
+        _Profile(leak, theta, jnp.zeros_like(theta)),
+    )
+    return Rates(prior_logits(num_on / len(x)), search.info.theta, search.info.leak)
+
+
+def prior_logits(prior: chex.Array) -> chex.Array:
+    """Logits of probabilities, which are kept from 1e-6 to one less that."""
+    prior = jnp.clip(prior, _LEAST_PRIOR, 1 - _LEAST_PRIOR)
+    return jnp.log(prior) - jnp.log1p(-prior)
+
+
+def ascend(
+    network: NoisyOr, x: chex.Array, posterior: Posterior, rate: chex.Array
+) -> NoisyOr:
+    """The gradient M-step: one step on the logits of failures and noise.
+
+    The priors are the mean of q.
+
+    Args:
+      network: NoisyOr with K latents and D observed variables.
+      x: [N, D].
+      posterior: of the N samples.
+      rate: []. Factor of the gradient of the mean bound.
+
+    Returns:
+      NoisyOr with logits from -10 to 10.
+    """
+    by_theta, by_leak = slopes(rates(network), x, posterior)
+
+    def move(logits, by_rate):
+        # The rate -log sigmoid(logit) falls by 1 - sigmoid(logit).
+        new = logits - rate * jax.nn.sigmoid(-logits) * by_rate
+        return jnp.clip(new, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+
+    return NoisyOr(
+        prior_logits(posterior.q.mean(0)),
+        move(network.failure_logits, by_theta),
+        move(network.noise_logits, by_leak),
+    )
+
+
+def _learner(
+    num_observed: int,
+    tolerance: chex.Array,
+    improve: Callable[[NoisyOr, chex.Array, Posterior], NoisyOr],
+) -> Learner:
+    """E-steps with an M-step: (network, x, posterior) -> network."""
+
+    def expect(params, live, data):
+        x = unpack_bits(data, num_observed)
+        masked = noisy_or.mask(params, live)
+        return x, infer(rates(masked), live, x, tolerance)
+
+    def info(posterior):
+        elbo = posterior.bound.mean()
+        return Info(elbo, {"elbo": elbo})
+
+    def init(key, live, train):
+        del train  # The start does not depend on the data.
+        return State(noisy_or.init(key, live.size, num_observed))
+
+    def step(key, state, live, batch):
+        del key  # Nothing is drawn.
+        x, posterior = expect(state.params, live, batch)
+        new = improve(state.params, x, posterior)
+        priors, failures = (
+            jax.tree.map(
+                lambda new, old: jnp.where(
+                    jnp.expand_dims(live, range(1, new.ndim)) > 0, new, old
+                ),
+                *pair,
+            )
+            for pair in (
+                (new.prior_logits, state.params.prior_logits),
+                (new.failure_logits, state.params.failure_logits),
+            )
+        )
+        return State(NoisyOr(priors, failures, new.noise_logits)), info(posterior)
+
+    def evaluate(key, state, live, data):
+        del key  # Nothing is drawn.
+        return info(expect(state.params, live, data)[1])
+
+    return Learner(init, step, evaluate, noisy_or.mask)
+
+
+def em(num_observed: int, hyperparams: EmHyperparams | None = None) -> Learner:
+    """Variational EM for noisy-OR networks as a Learner.
+
+    Batches and data are binary samples packed by `noisy_or.pack`: [B, ceil(D / 32)]
+    words. The algorithm takes all training samples in one step; of smaller batches a
+    step forgets all but the last. Its metric is `elbo`, the mean lower bound on
+    log P(x) in nats: of a step at the network that it starts from.
+
+    Args:
+      num_observed: D.
+      hyperparams: when an E-step ends.
+
+    Returns:
+      Learner with State as its state and NoisyOr as its parameters.
+    """
+    hyperparams = hyperparams or EmHyperparams()
+
+    def improve(old, x, posterior):
+        return network(maximize(rates(old), x, posterior))
+
+    return _learner(num_observed, hyperparams.weight_tolerance, improve)
+
+
+def gradient_em(
+    num_observed: int, hyperparams: GradientEmHyperparams | None = None
+) -> Learner:
+    """Variational EM whose M-step is one gradient step on failures and noise.
+
+    As `em`, the study's "hybrid". A step that is too long may lower the bound.
+
+    Args:
+      num_observed: D.
+      hyperparams: the step's rate, and when an E-step ends.
+
+    Returns:
+      Learner with State as its state and NoisyOr as its parameters.
+    """
+    hyperparams = hyperparams or GradientEmHyperparams()
+
+    def improve(old, x, posterior):
+        return ascend(old, x, posterior, hyperparams.rate)
+
+    return _learner(num_observed, hyperparams.weight_tolerance, improve)
