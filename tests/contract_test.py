@@ -21,7 +21,7 @@ from lvm_jax.sweep.plan import RunName
 from lvm_jax.training.results import choose_kept
 from lvm_jax.types import Buckets, Info, Learner, Task
 
-_NUM_TRAIN = 500  # 25 steps an epoch
+_NUM_TRAIN = 500  # 25 steps an epoch of batches of 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Case:
     settings: dict[str, Any]
     levels: tuple[Any, ...]
     compiles_for_long: bool = False
+    batch_size: int = 20
 
     @property
     def learner(self) -> Learner:
@@ -45,7 +46,7 @@ class Case:
     def batch(self) -> Any:
         train = self.task.train
         (train,) = getattr(train, "parts", (train,))
-        return jax.tree.map(lambda leaf: leaf[:20], train)
+        return jax.tree.map(lambda leaf: leaf[: self.batch_size], train)
 
     def sweep(self, levels, seeds, num_devices=2, settings=None, **fields) -> Sweep:
         """By default at all settings."""
@@ -55,7 +56,7 @@ class Case:
                 levels=levels,
                 seeds=seeds,
                 settings=self.settings if settings is None else settings,
-                **fields,
+                **{"batch_size": self.batch_size, **fields},
             ),
             devices=jax.devices()[:num_devices],
         )
@@ -83,6 +84,16 @@ def _mean_field() -> Case:
             "second": noisy_or.MeanFieldHyperparams(0.1),
         },
         levels=(17, 18),
+    )
+
+
+def _em(learner, first, second) -> Case:
+    dataset = noisy_or.make("IMG", lvm_jax.key(0), _NUM_TRAIN + 100)
+    return Case(
+        noisy_or.task(dataset, learner, num_held_out=100),
+        {"first": first, "second": second},
+        levels=(17, 18),
+        batch_size=100,  # A step forgets all batches but its own.
     )
 
 
@@ -123,6 +134,14 @@ def _maximum_likelihood() -> Case:
 _CASES = {
     "nvil": _nvil,
     "mean_field": _mean_field,
+    "em": lambda: _em(
+        noisy_or.em, noisy_or.EmHyperparams(), noisy_or.EmHyperparams(1e-4)
+    ),
+    "gradient_em": lambda: _em(
+        noisy_or.gradient_em,
+        noisy_or.GradientEmHyperparams(),
+        noisy_or.GradientEmHyperparams(5.0, 1e-4),
+    ),
     "alternating_minimization": _alternating_minimization,
     "maximum_likelihood": _maximum_likelihood,
 }
@@ -356,7 +375,8 @@ def test_records_within_an_epoch_change_nothing_that_is_learned(
 
 
 def test_an_epoch_that_cannot_be_cut_into_its_records_is_refused(case):
-    with pytest.raises(ValueError, match="divide the 25 steps of an epoch, got 7"):
+    steps = _NUM_TRAIN // case.batch_size
+    with pytest.raises(ValueError, match=f"the {steps} steps of an epoch, got 7"):
         case.sweep(case.levels, (0,), records_per_epoch=7)
 
 
@@ -377,18 +397,19 @@ def test_blocks_and_devices_change_a_run_by_rounding_alone(quick_case, mixed):
 def test_padding_changes_no_draw_and_no_step(quick_case):
     """The learner by itself, for 50 steps, padded and not."""
     level, wider = quick_case.levels
+    batch_size = quick_case.batch_size
 
     @jax.jit
     def train(live, samples):
         state = quick_case.learner.init(jax.random.key(0), live, samples)
         batches = jax.tree.map(
-            lambda leaf: leaf.reshape(25, 20, *leaf.shape[1:]), samples
+            lambda leaf: leaf.reshape(-1, batch_size, *leaf.shape[1:]), samples
         )
 
         def step(state, inputs):
             return quick_case.learner.step(inputs[0], state, live, inputs[1])
 
-        keys = jax.random.split(jax.random.key(1), 25)
+        keys = jax.random.split(jax.random.key(1), _NUM_TRAIN // batch_size)
         state, _ = jax.lax.scan(step, state, (keys, batches))
         return jax.lax.scan(step, state, (keys, batches))[0].params
 

@@ -13,6 +13,12 @@
 """
 
 from lvm_jax.noisy_or.data import NAMES, connected, img, make, random_unif, unif
+from lvm_jax.noisy_or.em import (
+    EmHyperparams,
+    GradientEmHyperparams,
+    em,
+    gradient_em,
+)
 from lvm_jax.noisy_or.mean_field import (
     MeanFieldHyperparams,
     mean_field,
@@ -58,6 +64,8 @@ __all__ = [
     "STUDY",
     "STUDY_LARGE_BATCH",
     "STUDY_MEAN_FIELD",
+    "EmHyperparams",
+    "GradientEmHyperparams",
     "MeanFieldHyperparams",
     "NoisyOr",
     "NvilHyperparams",
@@ -65,7 +73,9 @@ __all__ = [
     "Recognition",
     "Training",
     "connected",
+    "em",
     "from_probabilities",
+    "gradient_em",
     "held_out_log_likelihood",
     "img",
     "importance_weighted_bound",

@@ -12,11 +12,9 @@ network. Source: Singliar and Hauskrecht, "Noisy-OR Component Analysis and its
 Application to Link Analysis", JMLR 7, 2006, section 3; settings from the authors'
 release of Buhai et al. 2020.
 
-Three things are better than there. No weight is cut to zero: the bound holds for
-weights that sum to one, and cutting lowers it. The published update of weights can
-lower the bound where theta is small beside the leak; there another one stands in, so
-that no iteration does. And the M-step is the joint optimum over theta and leak, to
-rounding, where theirs stops at a thousandth.
+Two things differ from the release. No weight is cut to zero: of weights that do not
+sum to one there is no bound. And the M-step is the joint optimum over theta and leak,
+to rounding, where theirs stops at a thousandth.
 """
 
 from collections.abc import Callable
@@ -44,11 +42,7 @@ _LEAST_ON = 1e-6  # samples in which a latent has to be on
 
 _LEAST_WEIGHT = 1e-30  # whose reciprocal is still finite
 _LARGEST_EXPONENT = 80.0
-
-# log P(x_d = 1) at weight w = exp(s), w g(theta / w), is convex in s where u = theta / w
-# is at least the smaller one of 2.17 leak and 1.8.
-_CONVEX_PER_LEAK = 2.17
-_CONVEX = 1.8
+_SMALL = 0.125  # below which series are summed
 
 _SLOTS = 64  # samples whose E-iterations run side by side
 _ITERATIONS_PER_ROUND = 4  # before those that have ended make room for others
@@ -136,7 +130,7 @@ class _Sums(NamedTuple):
     leak_leak: chex.Array
 
 
-def rates(network: NoisyOr) -> Rates:
+def as_rates(network: NoisyOr) -> Rates:
     """The network in rates, which are kept within their limits."""
     return Rates(
         network.prior_logits,
@@ -145,7 +139,7 @@ def rates(network: NoisyOr) -> Rates:
     )
 
 
-def network(rates: Rates) -> NoisyOr:
+def as_network(rates: Rates) -> NoisyOr:
     """The network of rates."""
 
     def logits(rate):
@@ -154,12 +148,25 @@ def network(rates: Rates) -> NoisyOr:
     return NoisyOr(rates.prior_logits, logits(rates.theta), logits(rates.leak))
 
 
-def _off(u: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """exp(-u), and 1 - exp(-u) to float32 rounding, for u >= 0."""
+def _off(u: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """exp(-u), 1 - exp(-u) and 1 - (1 + u) exp(-u), for u >= 0, to float32 rounding."""
     u = jnp.minimum(u, _LARGEST_EXPONENT)
     off = jnp.exp(-u)
-    series = u * (1 - u / 2 * (1 - u / 3 * (1 - u / 4 * (1 - u / 5 * (1 - u / 6)))))
-    return off, jnp.where(u < 0.25, series, 1 - off)
+    # By its series where the difference would cancel.
+    series = u * u * (1 / 2 - u * (1 / 3 - u * (1 / 8 - u * (1 / 30 - u / 144))))
+    is_small = u < _SMALL
+    on = jnp.where(is_small, series + u * off, 1 - off)
+    return off, on, jnp.where(is_small, series, on - u * off)
+
+
+def _entropic(y: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """(1 + y) log(1 + y) - y, for y >= 0, to float32 rounding; and 1 + y."""
+    total = 1 + y
+    tail = 1 / 12 - y * (1 / 20 - y * (1 / 30 - y / 42))
+    series = y * y * (1 / 2 - y * (1 / 6 - y * tail))
+    # At 1 + y as it is rounded, which hardly matters; and then less y as that has it.
+    large = total * jnp.log(total) - (total - 1)
+    return jnp.where(y < _SMALL, series, large), total
 
 
 def _per_weight(theta: chex.Array, weights: chex.Array) -> chex.Array:
@@ -177,57 +184,33 @@ def gains(rates: Rates, weights: chex.Array) -> tuple[chex.Array, chex.Array]:
       [..., K, D] and [..., K, D], at least 0.
     """
     odds = 1 / jnp.expm1(rates.leak)
-    u = jnp.minimum(_per_weight(rates.theta, weights), _LARGEST_EXPONENT)
-    off, on = _off(u)
-    excess = odds * on
-    total = 1 + excess
+    u = _per_weight(rates.theta, weights)
+    # g(u) = log(1 + y) and u g'(u) = u odds exp(-u) / (1 + y), for y as follows.
+    _, on, rest = _off(u)
+    y = odds * on
+    entropic, total = _entropic(y)
     inverse = 1 / total
-    gain = jnp.log(total) + (excess - (total - 1)) * inverse  # log(1 + excess)
-    return gain, jnp.maximum(gain - u * odds * off * inverse, 0.0)
+    return (entropic + y) * inverse, (entropic + odds * rest) * inverse
 
 
-def _largest_convex(rates: Rates) -> chex.Array:
-    """[K, D]. Weights up to which w g(theta / w) is convex in log w."""
-    least = jnp.minimum(_CONVEX_PER_LEAK * rates.leak, _CONVEX)
-    return rates.theta / least
+def update_weights(weights: chex.Array, q: chex.Array, slope: chex.Array) -> chex.Array:
+    """One update of the weights, to c / sum c for c = w q slope.
 
-
-def update_weights(
-    weights: chex.Array,
-    q: chex.Array,
-    slope: chex.Array,
-    largest_convex: chex.Array | float = jnp.inf,
-) -> chex.Array:
-    """One update of the weights, w proportional to w q slope, that raises the bound.
-
-    That is the published one. It raises a sum of q w g(theta / w) whose terms are
-    convex in log w: each then lies above its tangent there, and these are best at
-    c / sum c for c = q w slope. Any term lies above a tangent in 1 / w, as g(u) / u is
-    completely monotone; terms that are not known to be convex are replaced by that,
-    and the best weights are then t sqrt(c w) for them and t^2 c for the others.
+    It never lowers the bound, whose terms q w g(theta / w) it changes: g(u) / u is
+    completely monotone, so that each of them is convex in 1 / w and lies above its
+    tangent there, c (1 - w / new w) more than before, which sums to zero over k.
 
     Args:
       weights: [..., K, D].
       q: [..., K].
       slope: [..., K, D]. Derivative of w g(theta / w) by w.
-      largest_convex: [K, D]. Weights up to which terms are known to be convex in log w;
-        infinite for the published update.
 
     Returns:
       [..., K, D]. Where no latent explains anything the weights stay.
     """
     c = q[..., None] * weights * slope
-    surely = jnp.where(largest_convex >= 1, c, 0.0).sum(-2, keepdims=True)
-    # The new weights of convex terms are at most c / surely.
-    is_convex = (largest_convex >= 1) | (
-        (weights <= largest_convex) & (c <= largest_convex * surely)
-    )
-    root = jnp.sqrt(c * weights)
-    convex = jnp.where(is_convex, c, 0.0).sum(-2, keepdims=True)
-    others = jnp.where(is_convex, 0.0, root).sum(-2, keepdims=True)
-    total = others + jnp.sqrt(others**2 + 4 * convex)
-    t = 2 / jnp.maximum(total, _LEAST_WEIGHT)
-    new = jnp.where(is_convex, t * t * c, t * root)
+    total = c.sum(-2, keepdims=True)
+    new = c * (1 / jnp.maximum(total, _LEAST_WEIGHT))
     return jnp.where(total > _LEAST_WEIGHT, new, weights)
 
 
@@ -254,9 +237,9 @@ def q_logits(rates: Rates, x: chex.Array, evidence: chex.Array) -> chex.Array:
     return rates.prior_logits - off + _sum(x[..., None, :] * evidence)
 
 
-def _bound(rates: Rates, x: chex.Array, logits: chex.Array) -> chex.Array:
+def bound(rates: Rates, x: chex.Array, logits: chex.Array) -> chex.Array:
     """[...]. The bound at the best q for weights, whose logits are given, in nats."""
-    _, on = _off(rates.leak)
+    _, on, _ = _off(rates.leak)
     alone = _sum(jnp.where(x > 0, jnp.log(on), -rates.leak))
     prior = log_sigmoid(-rates.prior_logits) - log_sigmoid(-logits)
     return alone + _sum(prior)
@@ -291,15 +274,16 @@ def infer(
     """
     num_samples, num_observed = x.shape
     start = start_weights(live, num_observed)
-    largest_convex = _largest_convex(rates)
     size = min(num_samples, _SLOTS)
 
     def iterate(_, carry):
         slots, own = carry
         gain, slope = gains(rates, slots.weights)
-        logits = q_logits(rates, own, slots.weights * gain)
+        # Kept, or XLA would compute exponentials and logarithms for each of the sums.
+        evidence, slope = jax.lax.optimization_barrier((slots.weights * gain, slope))
+        logits = q_logits(rates, own, evidence)
         q = jax.nn.sigmoid(logits)
-        new = update_weights(slots.weights, q, slope, largest_convex)
+        new = update_weights(slots.weights, q, slope)
         change = _sum((own[:, None] * (new - slots.weights) ** 2).sum(1))
         has_ended = slots.has_ended | ~(change > tolerance)
         has_ended |= slots.iterations == MAX_ITERATIONS
@@ -346,15 +330,26 @@ def infer(
         jnp.zeros(num_samples, int),
     )
     carry = slots, jnp.int32(size), found
-    is_left = lambda carry: (carry[0].samples < num_samples).any()  # noqa: E731
-    *_, (weights, logits, iterations) = jax.lax.while_loop(is_left, turn, carry)
+    *_, (weights, logits, iterations) = jax.lax.while_loop(
+        lambda carry: (carry[0].samples < num_samples).any(), turn, carry
+    )
     return Posterior(
-        weights, jax.nn.sigmoid(logits), _bound(rates, x, logits), iterations
+        weights, jax.nn.sigmoid(logits), bound(rates, x, logits), iterations
     )
 
 
+def _idle(x: chex.Array, posterior: Posterior) -> chex.Array:
+    """[D]. Sum of x w (1 - q), what the leak alone explains."""
+    weights = jnp.einsum("nk,nkd->nd", 1 - posterior.q, posterior.weights)
+    return (x * weights).sum(0)
+
+
 def _sums(
-    theta: chex.Array, leak: chex.Array, x: chex.Array, posterior: Posterior
+    theta: chex.Array,
+    leak: chex.Array,
+    x: chex.Array,
+    posterior: Posterior,
+    idle: chex.Array,
 ) -> _Sums:
     """Derivatives of the bound where x is one, by theta and by leak."""
     num_samples = len(x)
@@ -372,26 +367,22 @@ def _sums(
         weights, q = part(posterior.weights), part(posterior.q)
         on_x = part(x) * is_new[:, None]
         u = _per_weight(theta, weights)
-        off, on = _off(u)
+        off, on, _ = _off(u)
         first = odds * off / (1 + odds * on)  # 1 / (exp(leak + u) - 1)
         own = on_x[:, None] * q[..., None] * first
         second = -own * (1 + first)
-        idle = on_x[:, None] * (1 - q)[..., None] * weights
         parts = (
             own,
             weights * own,
             second / jnp.maximum(weights, _LEAST_WEIGHT),
             second,
             weights * second,
-            idle,
         )
         return jax.tree.map(lambda whole, part: whole + part.sum(0), total, parts)
 
-    zeros = (jnp.zeros_like(theta),) * 6
-    by_theta, by_leak, twice, both, by_leak_twice, idle = jax.lax.fori_loop(
-        0, -(-num_samples // chunk), add, zeros
+    by_theta, by_leak, twice, both, by_leak_twice = jax.lax.fori_loop(
+        0, -(-num_samples // chunk), add, (jnp.zeros_like(theta),) * 5
     )
-    idle = idle.sum(0)
     return _Sums(
         by_theta,
         by_leak.sum(0) + odds * idle,
@@ -411,7 +402,7 @@ def slopes(
       x: [N, D].
       posterior: of the N samples.
     """
-    sums = _sums(rates.theta, rates.leak, x, posterior)
+    sums = _sums(rates.theta, rates.leak, x, posterior, _idle(x, posterior))
     by_theta = sums.theta - jnp.einsum("nk,nd->kd", posterior.q, 1 - x)
     return by_theta / len(x), (sums.leak - (1 - x).sum(0)) / len(x)
 
@@ -438,8 +429,8 @@ def _root(
     """Where falling functions reach their targets, elementwise, from `least` to 10.
 
     Newton's method on the reciprocal, which is a line for 1 / (leak + u); where it
-    leaves the bracket, the bracket's geometric mean. A limit beyond which the target
-    lies is the root.
+    leaves the bracket, or comes from the tail, the bracket's geometric mean. A limit
+    beyond which the target lies is the root.
 
     Args:
       evaluate: (values, info of the last evaluation) -> functions, derivatives, info.
@@ -457,13 +448,13 @@ def _root(
         upper = jnp.where(excess > 0, search.upper, search.value)
         per_target = function / jnp.maximum(target, _LEAST_WEIGHT)
         move = excess * per_target / jnp.maximum(-derivative, _LEAST_WEIGHT)
-        value = jnp.where(function > 0, search.value + move, least)
-        value = jnp.clip(value, least, _LARGEST)
+        value = jnp.clip(search.value + move, least, _LARGEST)
         middle = jnp.sqrt(jnp.maximum(lower, least) * jnp.minimum(upper, _LARGEST))
-        value = jnp.where((value > lower) & (value < upper), value, middle)
+        is_near = (value > lower) & (value < upper) & (100 * function >= target)
+        value = jnp.where(is_near, value, middle)
         has_ended = search.has_ended | ~(jnp.abs(excess) > _ROOT_TOLERANCE * target)
         has_ended |= upper - lower <= _ROOT_TOLERANCE * lower
-        has_ended |= (upper <= least) | (lower >= _LARGEST)
+        has_ended |= (upper <= 1.01 * least) | (lower >= _LARGEST)
         value = jnp.where(has_ended, search.value, value)
         return _Search(value, lower, upper, has_ended, search.count + 1, info)
 
@@ -508,6 +499,7 @@ def maximize(rates: Rates, x: chex.Array, posterior: Posterior) -> Rates:
     """
     num_on = posterior.q.sum(0)
     theta_target = jnp.einsum("nk,nd->kd", posterior.q, 1 - x)
+    idle = _idle(x, posterior)
     stays = jnp.broadcast_to((num_on < _LEAST_ON)[:, None], rates.theta.shape)
 
     def at_leak(leak, profile):
@@ -516,13 +508,15 @@ def maximize(rates: Rates, x: chex.Array, posterior: Posterior) -> Rates:
 
         def at_theta(theta, sums):
             del sums  # Of the evaluation before.
-            sums = _sums(theta, leak, x, posterior)
+            sums = _sums(theta, leak, x, posterior, idle)
             return sums.theta, sums.theta_theta, sums
 
         search = _root(at_theta, theta_target, start, _LEAST_THETA, stays, no_sums)
         theta, sums = search.value, search.info
         moves = ~stays & (theta > _LEAST_THETA) & (theta < _LARGEST)
-        per_leak = jnp.where(moves, -sums.theta_leak / sums.theta_theta, 0.0)
+        moves &= sums.theta_theta < -_LEAST_WEIGHT
+        ratio = sums.theta_leak / jnp.where(moves, sums.theta_theta, 1.0)
+        per_leak = jnp.where(moves, -ratio, 0.0)
         curvature = sums.leak_leak + (per_leak * sums.theta_leak).sum(0)
         return sums.leak, curvature, _Profile(leak, theta, per_leak)
 
@@ -561,7 +555,7 @@ def ascend(
     Returns:
       NoisyOr with logits from -10 to 10.
     """
-    by_theta, by_leak = slopes(rates(network), x, posterior)
+    by_theta, by_leak = slopes(as_rates(network), x, posterior)
 
     def move(logits, by_rate):
         # The rate -log sigmoid(logit) falls by 1 - sigmoid(logit).
@@ -585,7 +579,7 @@ def _learner(
     def expect(params, live, data):
         x = unpack_bits(data, num_observed)
         masked = noisy_or.mask(params, live)
-        return x, infer(rates(masked), live, x, tolerance)
+        return x, infer(as_rates(masked), live, x, tolerance)
 
     def info(posterior):
         elbo = posterior.bound.mean()
@@ -638,7 +632,7 @@ def em(num_observed: int, hyperparams: EmHyperparams | None = None) -> Learner:
     hyperparams = hyperparams or EmHyperparams()
 
     def improve(old, x, posterior):
-        return network(maximize(rates(old), x, posterior))
+        return as_network(maximize(as_rates(old), x, posterior))
 
     return _learner(num_observed, hyperparams.weight_tolerance, improve)
 
