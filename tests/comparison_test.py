@@ -150,13 +150,13 @@ def test_p_values_of_equal_values_are_one_or_cannot_be_said():
 
 
 def test_equal_differences_of_shares_are_equal_in_spite_of_rounding():
-    """2/3 less 1/3 and 1/3 less 0."""
-    rows = _sampled(16, {0: (8, 8, 1), 1: (8, 1, 1)})
-    others = _sampled(8, {0: (8, 1, 1), 1: (1, 1, 1)})
+    assert 4 / 5 - 3 / 5 != 1 / 5
+    rows = _sampled(16, {0: (8, 8, 8, 8, 1), 1: (8, 1, 1, 1, 1)})
+    others = _sampled(8, {0: (8, 8, 8, 1, 1), 1: (1, 1, 1, 1, 1)})
     shares = report.add_shares(rows, 8), report.add_shares(others, 8)
     comparison = report.compare(*shares, "full")
     assert math.isnan(comparison.p_value)
-    expected = report.mean_interval([1 / 3, 1 / 3], (-1, 1))
+    expected = report.mean_interval([0.2, 0.2], (-1, 1))
     np.testing.assert_allclose(comparison[:3], expected)
 
 

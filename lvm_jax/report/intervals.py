@@ -302,7 +302,7 @@ def paired_interval(
 def differences(values: Sequence[float], others: Sequence[float]) -> np.ndarray:
     """Values less their partners, [R]; of those that only rounding parts, equal ones.
 
-    2/3 - 1/3 and 1/3 - 0 are not the same number, for one.
+    4/5 - 3/5 and 1/5 - 0 are not the same number, for one.
     """
     pairs = np.array([values, others], float)
     with np.errstate(all="ignore"):  # of infinite values, and the largest

@@ -49,7 +49,7 @@ def write(
 
     Returns:
       The table and below it what its intervals are over, and the differences between
-      levels and between settings.
+      levels and between settings, with p values that are adjusted within a column.
 
     Raises:
       ValueError: if headers are of no column or share a file, or values leave their
