@@ -31,9 +31,14 @@ _DATA = cli.Data(
     f"Data set: one of {', '.join(noisy_or.NAMES)}, drawn anew; or with --data_dir one "
     "of the release's, such as PLNT.",
 )
-_LEARNERS = {"nvil": noisy_or.nvil, "mean_field": noisy_or.mean_field}
+_LEARNERS = {
+    "nvil": (noisy_or.nvil, noisy_or.NvilHyperparams),
+    "mean_field": (noisy_or.mean_field, noisy_or.MeanFieldHyperparams),
+    "em": (noisy_or.em, noisy_or.EmHyperparams),
+    "gradient_em": (noisy_or.gradient_em, noisy_or.GradientEmHyperparams),
+}
 _SWEEP = cli.Sweep(
-    {"nvil": noisy_or.NvilHyperparams, "mean_field": noisy_or.MeanFieldHyperparams},
+    {name: hyperparams for name, (_, hyperparams) in _LEARNERS.items()},
     levels=[8, 16, 32],
 )
 _CRITIC = flags.DEFINE_bool(
@@ -72,7 +77,7 @@ def _dataset(seed: int) -> Dataset:
 
 
 def _task(seed: int) -> lvm_jax.Task:
-    learner = _LEARNERS[_SWEEP.learner]
+    learner, _ = _LEARNERS[_SWEEP.learner]
     if not _CRITIC.value:
         learner = functools.partial(learner, use_critic=False)
     return noisy_or.task(_dataset(seed), learner, **_DATA.split(seed))
@@ -105,7 +110,8 @@ def _plan() -> lvm_jax.Plan:
             if is_given:
                 raise ValueError(f"expected --learner nvil for --{flag}, got {learner}")
         study = noisy_or.training(dataset, learner)
-        _SWEEP.set_defaults(batch_size=study.batch_size, epochs=study.num_epochs)
+        batch_size = study.batch_size or len(_task(_DATA.seeds[0]).train)
+        _SWEEP.set_defaults(batch_size=batch_size, epochs=study.num_epochs)
     settings, snapshot_every = noisy_or.published(
         dataset, _SWEEP.levels, _SWEEP.batch_size, learner
     )

@@ -45,6 +45,8 @@ from lvm_jax.noisy_or.release import (
 )
 from lvm_jax.noisy_or.study import (
     STUDY,
+    STUDY_EM,
+    STUDY_GRADIENT_EM,
     STUDY_LARGE_BATCH,
     STUDY_MEAN_FIELD,
     Training,
@@ -62,6 +64,8 @@ from lvm_jax.noisy_or.variational import Params, network
 __all__ = [
     "NAMES",
     "STUDY",
+    "STUDY_EM",
+    "STUDY_GRADIENT_EM",
     "STUDY_LARGE_BATCH",
     "STUDY_MEAN_FIELD",
     "EmHyperparams",

@@ -2,13 +2,14 @@
 
 With a recognition network the study tuned them for each data set and level: one rate
 for both networks, and one for the critic. Source: the settings of the authors'
-published release, of which `STUDY`, `STUDY_LARGE_BATCH` and `STUDY_MEAN_FIELD` are
+published release, of which `STUDY`, `STUDY_LARGE_BATCH` and those of other learners are
 settings of a plan, by data set.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lvm_jax.noisy_or.em import EmHyperparams, GradientEmHyperparams
 from lvm_jax.noisy_or.mean_field import MeanFieldHyperparams
 from lvm_jax.noisy_or.nvil import NvilHyperparams
 from lvm_jax.types import Dataset, Hyperparams
@@ -44,10 +45,17 @@ STUDY_LARGE_BATCH = {
     "PLNT": _setting(_LEVELS[:3], [0.01] * 3, [1e-3, 1e-3, 1e-4]),
 }
 
+_FIVE = ("IMG", "UNIF", "CON8", "CON24", "PLNT")
+
 # Batches of 1, 2 epochs, PLNT 3.
 STUDY_MEAN_FIELD = {
-    name: {level: MeanFieldHyperparams(0.01) for level in _LEVELS[:3]}
-    for name in ("IMG", "UNIF", "CON8", "CON24", "PLNT")
+    name: {level: MeanFieldHyperparams(0.01) for level in _LEVELS[:3]} for name in _FIVE
+}
+
+# All samples in a step, 100 epochs.
+STUDY_EM = {name: dict.fromkeys(_LEVELS[:3], EmHyperparams()) for name in _FIVE}
+STUDY_GRADIENT_EM = {
+    name: dict.fromkeys(_LEVELS[:3], GradientEmHyperparams()) for name in _FIVE
 }
 
 
@@ -55,19 +63,29 @@ class Training(NamedTuple):
     """How the study trains with a learner.
 
     Attributes:
-      batch_size: samples of one step.
+      batch_size: samples of one step; None for all.
       num_epochs: passes over the training samples.
       snapshot_every: epochs between two models that may be kept.
     """
 
-    batch_size: int
+    batch_size: int | None
     num_epochs: int
     snapshot_every: int
 
 
 _SAME_AS = {"UNIF-DRAWN": "UNIF"}  # data sets that are ours
-_TABLES = {"nvil": STUDY, "mean_field": STUDY_MEAN_FIELD}
-_TRAINING = {"nvil": Training(20, 1000, 100), "mean_field": Training(1, 2, 1)}
+_TABLES = {
+    "nvil": STUDY,
+    "mean_field": STUDY_MEAN_FIELD,
+    "em": STUDY_EM,
+    "gradient_em": STUDY_GRADIENT_EM,
+}
+_TRAINING = {
+    "nvil": Training(20, 1000, 100),
+    "mean_field": Training(1, 2, 1),
+    "em": Training(None, 100, 1),
+    "gradient_em": Training(None, 100, 1),
+}
 # Where it is another number.
 _OF_DATASET = {
     ("nvil", "PLNT"): {"snapshot_every": 25},
@@ -80,7 +98,7 @@ def training(dataset: Dataset, learner: str = "nvil") -> Training:
 
     Args:
       dataset: any.
-      learner: "nvil" or "mean_field".
+      learner: one of "nvil", "mean_field", "em" and "gradient_em".
     """
     known = dataset.recipe is not None
     changes = _OF_DATASET.get((learner, dataset.name), {}) if known else {}
@@ -100,7 +118,7 @@ def published(
       levels: to be learned. One that the study does not have gets the hyperparameters
         of the nearest smaller one, or of the smallest.
       batch_size: from 1000 on those of large batches, where the study has them.
-      learner: "nvil" or "mean_field".
+      learner: one of "nvil", "mean_field", "em" and "gradient_em".
 
     Returns:
       A setting, None where the study has none for the data set; and the epochs between
