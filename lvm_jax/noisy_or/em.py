@@ -67,12 +67,12 @@ class GradientEmHyperparams(NamedTuple):
     """Rate of the M-step, and when an E-step ends.
 
     Attributes:
-      rate: of the gradient step on the logits, in nats per sample; the study's.
+      logit_rate: of the gradient step on the logits, in nats per sample; the study's.
       weight_tolerance: squared change of a sample's weights in an iteration, summed
         over latents and variables, below which its E-step ends.
     """
 
-    rate: float = 10.0
+    logit_rate: float = 10.0
     weight_tolerance: float = 1e-6
 
 
@@ -654,6 +654,6 @@ def gradient_em(
     hyperparams = hyperparams or GradientEmHyperparams()
 
     def improve(old, x, posterior):
-        return ascend(old, x, posterior, hyperparams.rate)
+        return ascend(old, x, posterior, hyperparams.logit_rate)
 
     return _learner(num_observed, hyperparams.weight_tolerance, improve)
