@@ -14,6 +14,7 @@ from sweep_process import run
 
 from lvm_jax import pcfg
 from lvm_jax.files import archive, table
+from lvm_jax.noisy_or import MeanFieldHyperparams
 from lvm_jax.training import load
 from lvm_jax.training import workdir as layout
 
@@ -104,6 +105,23 @@ def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
         "recovered_by_epoch.png",
         "latents.png",
     }
+
+
+def test_mean_field_has_the_studys_batches_epochs_and_models_to_keep(tmp_path):
+    workdir = tmp_path / "run"
+    args = ("--learner", "mean_field", "--levels", 4, "--num_seeds", 2)
+    sizes = ("--num_samples", 60, "--held_out", 20)
+    done = run("noisy_or", "--workdir", workdir, *args, *sizes)
+    assert done.returncode == 0, done.stderr
+    plan = load(workdir).plan
+    assert (plan.batch_size, plan.snapshot_every) == (1, 1)
+    rate = MeanFieldHyperparams(0.01)
+    assert plan.settings == {"study": {4: rate}}
+    history = table.read_rows(workdir / layout.HISTORY)
+    assert [row["epoch"] for row in history] == [1, 2] * 2
+    for row in table.read_rows(workdir / layout.KEPT):
+        assert row["held_out_elbo"] < row["held_out_log_likelihood"] + 0.5
+    assert (workdir / "figures" / "latents.png").exists()
 
 
 def test_sparse_coding_writes_tables_and_figures(tmp_path):
@@ -288,6 +306,12 @@ def test_what_a_learned_truth_would_be_refused_for_is_refused_before(tmp_path):
         (["--devices", "999"], "expected at most"),
         (["--epochs", "many"], "--epochs=many"),
         (["--q_rate", "-1"], "numbers of at least 0, separated by commas"),
+        (["--batch_size=1"], "a batch of at least 2 samples, got 1"),
+        (["--learner=mean_field", "--nocritic"], "--learner nvil for --nocritic"),
+        (
+            ["--learner=mean_field", "--q_rate=1"],
+            "flags of mean_field, theta_rate,",
+        ),
         (["--bogus", "1"], "bogus"),
         (["stray"], "expected flags only, got 'stray'"),
     ],

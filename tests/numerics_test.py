@@ -112,3 +112,44 @@ def test_split_holds_every_sample_once():
         numerics.split(samples, 20)
     with pytest.raises(ValueError, match="at least 1 held-out sample, got 0"):
         numerics.split(samples, 0)
+
+
+def test_hashed_numbers_are_uniform_and_independent_along_every_axis():
+    numbers = np.asarray(numerics.hashed_uniform(jax.random.key(0), (40, 50, 60)))
+    assert numbers.dtype == np.float32
+    assert (numbers >= 0).all() and (numbers < 1).all()
+    assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
+    other = np.asarray(numerics.hashed_uniform(jax.random.key(1), (40, 50, 60)))
+    pairs = [(numbers, other)]
+    for axis in range(3):
+        pairs.append((numbers, np.roll(numbers, 1, axis)))
+    for one, two in pairs:
+        correlation = np.corrcoef(one.ravel(), two.ravel())[0, 1]
+        assert abs(correlation) < 5 / np.sqrt(numbers.size)
+    for bit in range(24):
+        share = ((numbers * 2**24).astype(int) >> bit & 1).mean()
+        assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(numbers.size)
+
+
+def test_hashed_numbers_do_not_depend_on_how_many_follow():
+    key = jax.random.key(2)
+    wide = numerics.hashed_uniform(key, (5, 6, 7))
+    np.testing.assert_array_equal(
+        numerics.hashed_uniform(key, (3, 4, 2)), wide[:3, :4, :2]
+    )
+    batch = jax.vmap(lambda key: numerics.hashed_uniform(key, (4,)))(
+        jax.random.split(key, 3)
+    )
+    assert len(np.unique(batch)) == batch.size
+
+
+def test_floats_are_split_into_mantissas_and_exponents():
+    numbers = np.float32([1, 1.5, 2, 3, 0.1, 1e-30, 1e30, 1.9999999, 0.99999994])
+    mantissas, exponents = numerics.split_float(jnp.array(numbers))
+    halves, ones = np.frexp(numbers)
+    np.testing.assert_array_equal(mantissas, 2 * halves)
+    np.testing.assert_array_equal(exponents, ones - 1)
+    with jax.enable_x64(True):
+        mantissas, exponents = numerics.split_float(jnp.array([1e-300, 6.0]))
+        assert mantissas.dtype == jnp.float64
+        np.testing.assert_array_equal(mantissas * 2.0**exponents, [1e-300, 6.0])

@@ -35,7 +35,7 @@ _START = 0.2, 0.8  # range of the first q, likewise
 # Latents that share a table: 16 rows, so that those of a network stay in a CPU's cache.
 _TOGETHER = 4
 _LOOKUPS = 80  # of tables, unrolled into one loop over the observed variables
-_POINTS = 4  # side by side: more leave a CPU's cache
+_POINTS = 20  # side by side
 
 
 class MeanFieldHyperparams(NamedTuple):
