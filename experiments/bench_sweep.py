@@ -1,6 +1,7 @@
 r"""Speed of noisy-OR sweeps, and how much of a core's arithmetic they use.
 
     python -m experiments.bench_sweep
+    python -m experiments.bench_sweep --learner mean_field --batch_size 1 --levels 8,16
 
 Prints for each level, on one core and on all: milliseconds and run-epochs per second
 and core, the matrix-product FLOP that an epoch needs, and the share of the speed of
@@ -15,29 +16,40 @@ from absl import flags
 import lvm_jax
 from experiments import benchmark, cli
 from lvm_jax import noisy_or
+from lvm_jax.noisy_or.mean_field import NUM_DRAWS, NUM_SWEEPS
 from lvm_jax.noisy_or.nvil import HIDDEN
 
 _LEVELS = cli.define_levels([8, 16, 32, 64, 128])
-_CRITIC = flags.DEFINE_bool("critic", True, "Whether the learner has its critic.")
+_LEARNER = flags.DEFINE_enum("learner", "nvil", ["nvil", "mean_field"], "What learns.")
+_CRITIC = flags.DEFINE_bool("critic", True, "Whether nvil has its critic.")
 
 _NUM_OBSERVED = 64
 
 
-def flop_per_epoch(level: int, batch_size: int, use_critic: bool) -> int:
+def flop_per_epoch(level: int, batch_size: int) -> int:
     """Matrix-product FLOP of a run's epoch, each product counted once.
 
-    Per sample four products of D x K: the logits of q, log P(x | h), and the
+    NVIL: per sample four products of D x K: the logits of q, log P(x | h), and the
     gradients of both; and two of D x H in the critic: its hidden layer and its
-    gradient.
+    gradient. Mean field: per update one of S x K x D, log P(x | h) of the draws, in
+    whose place our learner looks up tables.
     """
-    per_sample = 2 * _NUM_OBSERVED * (4 * level + 2 * HIDDEN * use_critic)
-    return per_sample * (benchmark.NUM_TRAIN // batch_size) * batch_size
+    if _LEARNER.value == "nvil":
+        per_sample = 4 * level + 2 * HIDDEN * _CRITIC.value
+    else:
+        per_sample = NUM_SWEEPS * level * NUM_DRAWS * level
+    num_samples = benchmark.NUM_TRAIN // batch_size * batch_size
+    return 2 * _NUM_OBSERVED * per_sample * num_samples
 
 
 def _make_sweep(levels, devices) -> lvm_jax.Sweep:
-    learner = functools.partial(noisy_or.nvil, use_critic=_CRITIC.value)
+    if _LEARNER.value == "nvil":
+        learner = functools.partial(noisy_or.nvil, use_critic=_CRITIC.value)
+        hyperparams = noisy_or.NvilHyperparams()
+    else:
+        learner, hyperparams = noisy_or.mean_field, noisy_or.MeanFieldHyperparams()
     task = noisy_or.task(noisy_or.make("IMG", lvm_jax.key(0)), learner)
-    plan = benchmark.plan(levels, noisy_or.NvilHyperparams())
+    plan = benchmark.plan(levels, hyperparams)
     return lvm_jax.Sweep(task, plan, devices=devices)
 
 
@@ -46,11 +58,7 @@ def main() -> None:
     benchmark.report(
         [int(level) for level in _LEVELS.value],
         _make_sweep,
-        functools.partial(
-            flop_per_epoch,
-            batch_size=benchmark.BATCH_SIZE.value,
-            use_critic=_CRITIC.value,
-        ),
+        functools.partial(flop_per_epoch, batch_size=benchmark.BATCH_SIZE.value),
     )
 
 

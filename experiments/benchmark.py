@@ -22,7 +22,10 @@ from lvm_jax.types import Hyperparams, Level
 
 _NUM_RUNS = flags.DEFINE_integer("num_runs", 32, "Runs of each level.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 20, "Samples of one step.", lower_bound=2, upper_bound=9000
+    "batch_size", 20, "Samples of one step.", lower_bound=1, upper_bound=9000
+)
+_BLOCK = flags.DEFINE_integer(
+    "block", None, "Runs at once on a core; four if not given.", lower_bound=1
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 2, "Epochs of each timed call.", lower_bound=1)
 _CORES = flags.DEFINE_integer(
@@ -50,6 +53,7 @@ def plan(levels: tuple[Level, ...], hyperparams: Hyperparams) -> Plan:
         settings={"study": hyperparams},
         batch_size=BATCH_SIZE.value,
         epochs_per_call=_EPOCHS.value,
+        block=_BLOCK.value,
     )
 
 
