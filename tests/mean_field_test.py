@@ -214,15 +214,16 @@ def test_samples_side_by_side_have_posteriors_of_their_own():
 
 
 def test_dead_latents_move_no_posterior():
+    """After one sweep: draws of later ones would hide where they started."""
     network = _network(jax.random.key(8), 9, 8)
     x = jax.random.bernoulli(jax.random.key(9), 0.5, (3, 8)).astype(jnp.float32)
     live = jnp.array([1.0] * 6 + [0.0] * 3)
     cut = network._replace(
         prior_logits=network.prior_logits[:6], failure_logits=network.failure_logits[:6]
     )
-    padded = _posterior(jax.random.key(10), network, x, live)
+    padded = _posterior(jax.random.key(10), network, x, live, num_sweeps=1)
     assert (padded[:, 6:] == 0).all()
-    alone = _posterior(jax.random.key(10), cut, x)
+    alone = _posterior(jax.random.key(10), cut, x, num_sweeps=1)
     np.testing.assert_allclose(padded[:, :6], alone, rtol=1e-6)
 
 
