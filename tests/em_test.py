@@ -17,8 +17,8 @@ from lvm_jax.noisy_or.em import (
     gains,
     infer,
     maximize,
+    off_logits,
     prior_logits,
-    q_logits,
     slopes,
     start_weights,
     update_weights,
@@ -49,8 +49,9 @@ def _published_rates(data, epoch=1, priors="right"):
 
 @jax.jit
 def _q(rates, x, weights):
-    gain, slope = gains(rates, weights)
-    return jax.nn.sigmoid(q_logits(rates, x, weights * gain)), slope
+    gain, slope = gains(rates.theta, 1 / jnp.expm1(rates.leak), weights)
+    evidence = (x[:, None] * weights * gain).sum(-1)
+    return jax.nn.sigmoid(off_logits(rates, x) + evidence), slope
 
 
 def _cut(weights):
@@ -255,7 +256,7 @@ def test_gains_match_float64():
     theta, leak = np.exp(random.uniform(-14, 2, (2, 3, 500)))
     rates = Rates(None, jnp.float32(theta), jnp.float32(leak[0]))
     weights = np.float32(np.exp(random.uniform(-15, 0, (50, 3, 500))))
-    gain, slope = jax.jit(gains)(rates, weights)
+    gain, slope = jax.jit(gains)(rates.theta, 1 / jnp.expm1(rates.leak), weights)
     u = np.minimum(np.float64(rates.theta) / weights, 300)
     odds = 1 / np.expm1(np.float64(rates.leak))
     total = 1 - odds * np.expm1(-u)
@@ -283,6 +284,7 @@ def test_an_e_step_ends_where_nothing_moves(inferred):
     np.testing.assert_allclose(posterior.q, q, atol=1e-6)
     new = update_weights(weights, q, slope)
     assert ((x[:, None] * (new - weights) ** 2).sum((1, 2)) <= 1.01e-5).all()
+    np.testing.assert_allclose(weights.sum(1), x, atol=1e-5)
     exact = _bound64(rates, x, posterior.q, weights)
     np.testing.assert_allclose(posterior.bound, exact, rtol=1e-5)
     assert (posterior.bound < noisy_or.log_likelihood(as_network(rates), _X)).all()

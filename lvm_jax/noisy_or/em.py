@@ -44,8 +44,9 @@ _LEAST_WEIGHT = 1e-30  # whose reciprocal is still finite
 _LARGEST_EXPONENT = 80.0
 _SMALL = 0.125  # below which series are summed
 
-_SLOTS = 64  # samples whose E-iterations run side by side
-_ITERATIONS_PER_ROUND = 4  # before those that have ended make room for others
+_WIDTHS = 4  # numbers of variables that are on, up to which samples are taken together
+_SLOTS = 16  # samples whose E-iterations run side by side
+_ITERATIONS_PER_ROUND = 8  # before those that have ended make room for others
 _CHUNK = 64  # samples of which the M-step's sums are taken at once
 
 _ROOT_TOLERANCE = 1e-5  # relative
@@ -100,7 +101,7 @@ class Posterior(NamedTuple):
     """What an E-step knows of samples.
 
     Attributes:
-      weights: [N, K, D]. They sum to one over the latents.
+      weights: [N, K, D]. They sum to one over the latents where x is one.
       q: [N, K]. q(h_k = 1 | x_n), the best one for the weights.
       bound: [N]. The lower bound on log P(x_n), in nats.
       iterations: [N] int. Updates of the weights.
@@ -173,18 +174,20 @@ def _per_weight(theta: chex.Array, weights: chex.Array) -> chex.Array:
     return theta / jnp.maximum(weights, _LEAST_WEIGHT)
 
 
-def gains(rates: Rates, weights: chex.Array) -> tuple[chex.Array, chex.Array]:
+def gains(
+    theta: chex.Array, odds: chex.Array, weights: chex.Array
+) -> tuple[chex.Array, chex.Array]:
     """g(theta / w), and the derivative g(u) - u g'(u) of w g(theta / w) by w.
 
     Args:
-      rates: Rates with K latents and D observed variables.
+      theta: [..., K, D].
+      odds: [..., 1, D]. 1 / (exp(leak) - 1), the odds of being off by the leak alone.
       weights: [..., K, D].
 
     Returns:
       [..., K, D] and [..., K, D], at least 0.
     """
-    odds = 1 / jnp.expm1(rates.leak)
-    u = _per_weight(rates.theta, weights)
+    u = _per_weight(theta, weights)
     # g(u) = log(1 + y) and u g'(u) = u odds exp(-u) / (1 + y), for y as follows.
     _, on, rest = _off(u)
     y = odds * on
@@ -225,16 +228,9 @@ def _sum(values: chex.Array) -> chex.Array:
     return values @ jnp.ones(values.shape[-1])
 
 
-def q_logits(rates: Rates, x: chex.Array, evidence: chex.Array) -> chex.Array:
-    """[..., K]. Logits of the best q for weights.
-
-    Args:
-      rates: Rates with K latents and D observed variables.
-      x: [..., D].
-      evidence: [..., K, D]. w g(theta / w).
-    """
-    off = jnp.einsum("...d,kd->...k", 1 - x, rates.theta)
-    return rates.prior_logits - off + _sum(x[..., None, :] * evidence)
+def off_logits(rates: Rates, x: chex.Array) -> chex.Array:
+    """[..., K]. Logits of q by what is off in x [..., D] alone, and the prior."""
+    return rates.prior_logits - jnp.einsum("...d,kd->...k", 1 - x, rates.theta)
 
 
 def bound(rates: Rates, x: chex.Array, logits: chex.Array) -> chex.Array:
@@ -245,14 +241,134 @@ def bound(rates: Rates, x: chex.Array, logits: chex.Array) -> chex.Array:
     return alone + _sum(prior)
 
 
-class _Slots(NamedTuple):
-    """E-steps side by side; `samples` [S] says whose, N where a slot is empty."""
+class _Samples(NamedTuple):
+    """What an E-step is given, and with a leading axis S the part that slots have.
 
-    samples: chex.Array
+    Attributes:
+      off_logits: [N, K]. Of `off_logits`.
+      columns: [N, D] int. The variables, first those that are on.
+      num_on: [N]. How many of them are.
+    """
+
+    off_logits: chex.Array
+    columns: chex.Array
+    num_on: chex.Array
+
+
+class _Slots(NamedTuple):
+    """Samples whose E-iterations run side by side, over M variables.
+
+    Attributes:
+      place: [S] int. Of the sample in the order they come in.
+      weights: [S, K, M].
+      logits: [S, K]. Of q before the last update.
+      iterations: [S] int.
+      has_ended: [S] bool.
+    """
+
+    place: chex.Array
     weights: chex.Array
     logits: chex.Array
     iterations: chex.Array
     has_ended: chex.Array
+
+
+def _iterate(
+    rates: Rates, samples: _Samples, tolerance: chex.Array, slots: _Slots
+) -> _Slots:
+    """Some E-iterations of samples, of which those that have ended stay."""
+    num_variables = slots.weights.shape[-1]
+    columns = samples.columns[:, :num_variables]
+    is_on = jnp.arange(num_variables) < samples.num_on[:, None]
+    is_on = is_on[:, None].astype(rates.theta.dtype)
+    theta = rates.theta.T[columns].swapaxes(1, 2)
+    odds = (1 / jnp.expm1(rates.leak))[columns][:, None]
+
+    def iterate(_, slots):
+        gain, slope = gains(theta, odds, slots.weights)
+        # Kept, or XLA would compute exponentials and logarithms for each of the sums.
+        evidence, slope = jax.lax.optimization_barrier((slots.weights * gain, slope))
+        logits = samples.off_logits + _sum(is_on * evidence)
+        new = update_weights(slots.weights, jax.nn.sigmoid(logits), slope)
+        change = _sum((is_on * (new - slots.weights) ** 2).sum(1))
+        has_ended = slots.has_ended | ~(change > tolerance)
+        has_ended |= slots.iterations == MAX_ITERATIONS
+        return _Slots(
+            slots.place,
+            jnp.where(has_ended[:, None, None], slots.weights, new),
+            jnp.where(slots.has_ended[:, None], slots.logits, logits),
+            slots.iterations + ~has_ended,
+            has_ended,
+        )
+
+    return jax.lax.fori_loop(0, _ITERATIONS_PER_ROUND, iterate, slots)
+
+
+def _infer_some(
+    rates: Rates,
+    start: chex.Array,
+    samples: _Samples,
+    tolerance: chex.Array,
+    order: chex.Array,
+    span: tuple[chex.Array, chex.Array],
+    found: tuple[chex.Array, ...],
+) -> tuple[chex.Array, ...]:
+    """E-steps of samples with at most M variables on, which come in by turns.
+
+    Args:
+      rates: Rates with K latents and D observed variables.
+      start: [K, M]. Weights.
+      samples: _Samples.
+      tolerance: [].
+      order: [N] int. In which samples come.
+      span: [] and [] int. Which places of that order.
+      found: weights [N, K, D] of variables in the order of their columns, logits
+        [N, K] and iterations [N] of all samples.
+
+    Returns:
+      `found`, with those of these samples.
+    """
+    num_samples, end = len(order), span[1]
+    size = min(num_samples, _SLOTS)
+
+    def turn(carry):
+        slots, next_place, found = carry
+        index = order[jnp.minimum(slots.place, num_samples - 1)]
+        slots = _iterate(
+            rates, jax.tree.map(lambda leaf: leaf[index], samples), tolerance, slots
+        )
+        has_ended = slots.has_ended
+        ended = jnp.where(has_ended & (slots.place < end), index, num_samples)
+        weights, logits, iterations = found
+        found = (
+            weights.at[ended, :, : start.shape[1]].set(slots.weights, mode="drop"),
+            logits.at[ended].set(slots.logits, mode="drop"),
+            iterations.at[ended].set(slots.iterations, mode="drop"),
+        )
+        entering = next_place + jnp.cumsum(has_ended, dtype=jnp.int32) - 1
+        place = jnp.where(has_ended, jnp.minimum(entering, end), slots.place)
+        slots = _Slots(
+            place,
+            jnp.where(has_ended[:, None, None], start, slots.weights),
+            slots.logits,
+            jnp.where(has_ended, 0, slots.iterations),
+            place == end,
+        )
+        next_place += has_ended.sum(dtype=jnp.int32)
+        return slots, jnp.minimum(next_place, end), found
+
+    place = jnp.minimum(span[0] + jnp.arange(size, dtype=jnp.int32), end)
+    slots = _Slots(
+        place,
+        jnp.broadcast_to(start, (size, *start.shape)),
+        jnp.zeros((size, len(start)), start.dtype),
+        jnp.zeros(size, jnp.int32),
+        place == end,
+    )
+    carry = slots, jnp.minimum(span[0] + size, end), found
+    return jax.lax.while_loop(lambda carry: (carry[0].place < end).any(), turn, carry)[
+        -1
+    ]
 
 
 def infer(
@@ -261,7 +377,9 @@ def infer(
     """The E-step: weights and q of samples, each on its own, from w = 1/K on.
 
     A sample whose next update would change its weights by less than the tolerance, or
-    that has had MAX_ITERATIONS updates, has ended and makes room for another.
+    that has had MAX_ITERATIONS updates, has ended and makes room for another. Only
+    weights of variables that are on matter, and samples with about as many of them run
+    side by side.
 
     Args:
       rates: Rates with K latents, of which those that are not live are never on.
@@ -270,69 +388,30 @@ def infer(
       tolerance: [] on the squared change of a sample's weights where x is one.
 
     Returns:
-      Posterior.
+      Posterior, with weights of zero where x is zero.
     """
     num_samples, num_observed = x.shape
-    start = start_weights(live, num_observed)
-    size = min(num_samples, _SLOTS)
-
-    def iterate(_, carry):
-        slots, own = carry
-        gain, slope = gains(rates, slots.weights)
-        # Kept, or XLA would compute exponentials and logarithms for each of the sums.
-        evidence, slope = jax.lax.optimization_barrier((slots.weights * gain, slope))
-        logits = q_logits(rates, own, evidence)
-        q = jax.nn.sigmoid(logits)
-        new = update_weights(slots.weights, q, slope)
-        change = _sum((own[:, None] * (new - slots.weights) ** 2).sum(1))
-        has_ended = slots.has_ended | ~(change > tolerance)
-        has_ended |= slots.iterations == MAX_ITERATIONS
-        slots = slots._replace(
-            weights=jnp.where(has_ended[:, None, None], slots.weights, new),
-            logits=jnp.where(slots.has_ended[:, None], slots.logits, logits),
-            iterations=slots.iterations + ~has_ended,
-            has_ended=has_ended,
-        )
-        return slots, own
-
-    def turn(carry):
-        slots, next_sample, found = carry
-        own = x[jnp.minimum(slots.samples, num_samples - 1)]
-        slots, _ = jax.lax.fori_loop(0, _ITERATIONS_PER_ROUND, iterate, (slots, own))
-        has_ended = slots.has_ended
-        ended = jnp.where(has_ended, slots.samples, num_samples)
-        found = jax.tree.map(
-            lambda whole, part: whole.at[ended].set(part, mode="drop"),
-            found,
-            (slots.weights, slots.logits, slots.iterations),
-        )
-        others = next_sample + jnp.cumsum(has_ended) - 1
-        samples = jnp.where(has_ended, jnp.minimum(others, num_samples), slots.samples)
-        slots = _Slots(
-            samples,
-            jnp.where(has_ended[:, None, None], start, slots.weights),
-            slots.logits,
-            jnp.where(has_ended, 0, slots.iterations),
-            samples == num_samples,
-        )
-        return slots, next_sample + has_ended.sum(), found
-
-    slots = _Slots(
-        jnp.arange(size),
-        jnp.broadcast_to(start, (size, *start.shape)),
-        jnp.zeros((size, live.size)),
-        jnp.zeros(size, int),
-        jnp.zeros(size, bool),
-    )
+    num_on = x.sum(1).astype(jnp.int32)
+    columns = jnp.argsort(-x, axis=1).astype(jnp.int32)
+    samples = _Samples(off_logits(rates, x), columns, num_on)
+    order = jnp.argsort(num_on).astype(jnp.int32)
+    start = start_weights(live, num_observed).astype(rates.theta.dtype)
     found = (
-        jnp.zeros((num_samples, *start.shape)),
-        jnp.zeros((num_samples, live.size)),
-        jnp.zeros(num_samples, int),
+        jnp.zeros((num_samples, *start.shape), start.dtype),
+        jnp.zeros_like(samples.off_logits),
+        jnp.zeros(num_samples, jnp.int32),
     )
-    carry = slots, jnp.int32(size), found
-    *_, (weights, logits, iterations) = jax.lax.while_loop(
-        lambda carry: (carry[0].samples < num_samples).any(), turn, carry
-    )
+    begin = jnp.int32(0)
+    for part in range(1, _WIDTHS + 1):
+        width = -(-num_observed * part // _WIDTHS)
+        end = (num_on <= width).sum(dtype=jnp.int32)
+        found = _infer_some(
+            rates, start[:, :width], samples, tolerance, order, (begin, end), found
+        )
+        begin = end
+    weights, logits, iterations = found
+    column = jnp.maximum(jnp.cumsum(x, 1).astype(jnp.int32) - 1, 0)
+    weights = x[:, None] * jnp.take_along_axis(weights, column[:, None], axis=2)
     return Posterior(
         weights, jax.nn.sigmoid(logits), bound(rates, x, logits), iterations
     )
