@@ -44,7 +44,7 @@ _LEAST_WEIGHT = 1e-30  # whose reciprocal is still finite
 _LARGEST_EXPONENT = 80.0
 _SMALL = 0.125  # below which series are summed
 
-_WIDTHS = 4  # numbers of variables that are on, up to which samples are taken together
+_WIDTHS = 3  # numbers of variables that are on, up to which samples are taken together
 _SLOTS = 16  # samples whose E-iterations run side by side
 _ITERATIONS_PER_ROUND = 8  # before those that have ended make room for others
 _CHUNK = 64  # samples of which the M-step's sums are taken at once
