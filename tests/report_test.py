@@ -599,3 +599,62 @@ def test_write_refuses_headers_that_share_a_file(tmp_path):
     with pytest.raises(ValueError, match="expected figures of different names, got"):
         report.write(_results(), tmp_path, measures=measures, headers=headers)
     assert not _names(tmp_path)
+
+
+def test_pooled_results_are_means_by_sample_and_rows_of_all():
+    one, other = _results(), _results()
+    other.history["num_recovered"] = 8 - one.history["num_recovered"]
+    pooled = report.pool({3: one, 5: other})
+    assert pooled.num_truths == 8 and pooled.name == _NAME
+    counts = pooled.history["num_recovered"]  # a diverged run has zero
+    assert counts.shape == (2, 1, 2, 4)
+    for place, part in enumerate((one, other)):
+        expected = part.history["num_recovered"].mean(2)
+        np.testing.assert_allclose(counts[:, :, place], expected)
+        elbo = np.nanmean(part.history["held_out_elbo"], axis=2)
+        np.testing.assert_allclose(pooled.history["held_out_elbo"][:, :, place], elbo)
+    assert not pooled.history["diverged"].any()
+    f1 = np.random.default_rng(0).random((2, 2, 1, 3))
+    rows = pooled.kept_rows(f1=f1)
+    assert [row["data_seed"] for row in rows] == [3] * 6 + [5] * 6
+    assert [row["f1"] for row in rows] == f1.ravel().tolist()
+    assert list(rows[0])[:3] == ["dataset", "data_seed", "level"]
+
+
+def test_a_sample_whose_runs_have_all_diverged_is_marked():
+    results = _results()
+    results.history["diverged"][1, 0, :, 2:] = True
+    pooled = report.pool({0: results, 1: _results()})
+    assert pooled.history["diverged"][1, 0].tolist() == [
+        [False, False, True, True],
+        [False] * 4,
+    ]
+    assert np.isfinite(pooled.history["held_out_elbo"]).all()
+
+
+def test_pooled_results_are_reported_over_samples(tmp_path):
+    parts = {seed: _results() for seed in range(3)}
+    for seed, part in parts.items():
+        part.history["num_recovered"] = np.full_like(
+            part.history["num_recovered"], 5 + seed
+        )
+    text = report.write(report.pool(parts), tmp_path)
+    assert "over 3 truths and samples" in text and "(paired by data seed)" in text
+    assert (tmp_path / "recovered_by_epoch.png").exists()
+    with pytest.raises(ValueError, match="at least one sample, got none"):
+        report.pool({})
+    with pytest.raises(ValueError, match=r"of one plan, .* of data seeds 0, 1"):
+        report.pool({0: parts[0], 1: _results(num_truths=7)})
+
+
+def test_data_sets_stand_side_by_side():
+    summaries = report.summarise([_row(8, 5), _row(8, 7), _row(16, 8)], 8, [])
+    figure = report.plot_data_sets({"IMG": summaries, "PLNT": summaries[:1]}, 8)
+    above, below = figure.axes[:2], figure.axes[2:]
+    assert [axes.get_title() for axes in above] == ["IMG", "PLNT"]
+    assert [tick.get_text() for tick in below[0].get_xticklabels()] == ["8", "16"]
+    line = above[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), [6, 8])
+    np.testing.assert_allclose(below[0].lines[0].get_ydata(), [0, 1])
+    with pytest.raises(ValueError, match="summaries of every data set, got none"):
+        report.plot_data_sets({"IMG": []}, 8)

@@ -1,0 +1,419 @@
+r"""The claims about noisy-OR networks, decided on the committed tables.
+
+    python -m experiments.noisy_or_claims
+
+Reads the kept models of every cell in experiments/noisy_or/, decides by the rule in
+experiments/noisy_or.md, prints the tables that stand there, and draws the figure of
+the five data sets into experiments/figures/. Ten seconds. A cell without a table is
+left out and named.
+"""
+
+import itertools
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from scipy import stats
+
+from experiments import cli
+from lvm_jax import report
+from lvm_jax.report import Comparison, Interval
+
+_HERE = pathlib.Path(__file__).parent
+_TABLES = flags.DEFINE_string(
+    "tables", str(_HERE / "noisy_or"), "Folder of the tables, one of each cell."
+)
+_FIGURES = flags.DEFINE_string(
+    "figures", str(_HERE / "figures"), "Folder that the figure is drawn into."
+)
+
+_NUM_TRUTHS = 8
+_DATASETS = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
+_MISSPECIFIED = ("IMG-FLIP", "IMG-UNIF")
+_KINDS = ("UNIF-DRAWN", "CON8", "CON24")
+_LIMITS = {"num_recovered": (0, _NUM_TRUTHS), "full": (0, 1)}
+_TRUTHS, _FULL = _LIMITS
+_LOG_LIKELIHOOD = "held_out_log_likelihood"
+_SIGNIFICANT = 0.05
+_MOST_HARM = -1.0  # truths, of little harm
+_LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Decided(NamedTuple):
+    """A comparison, and its p value adjusted for the family."""
+
+    comparison: Comparison
+    p_value: float
+
+    @property
+    def direction(self) -> str:
+        """More, less, or undecided."""
+        if not self.p_value < _SIGNIFICANT:
+            return "undecided"
+        return "more" if self.comparison.estimate > 0 else "less"
+
+    def format(self, digits: int = 2, scale: float = 1.0) -> str:
+        """The difference with its interval and the p value."""
+        interval = Interval(*self.comparison[:3]).format(digits, scale, "+")
+        p_text = "< 0.001" if self.p_value < 0.001 else f"= {self.p_value:.3f}"
+        return f"{interval}, p {p_text}"
+
+
+def decide(family: Mapping[Any, Comparison]) -> dict[Any, Decided]:
+    """The comparisons of a family with Holm's adjusted p values."""
+    adjusted = report.holm([comparison.p_value for comparison in family.values()])
+    return {
+        key: Decided(comparison, p_value)
+        for (key, comparison), p_value in zip(family.items(), adjusted, strict=True)
+    }
+
+
+def verdict(directions: Iterable[str]) -> str:
+    """What the directions of differences that are claimed to be *more* say."""
+    directions = list(directions)
+    if all(direction == "more" for direction in directions):
+        return "holds"
+    return "refuted" if "less" in directions else "undecided"
+
+
+def read_cell(cell: str, datasets: Sequence[str]) -> dict[str, Rows]:
+    """The tables of a cell by data set, without those that are not there.
+
+    A cell whose seeds were run in parts has a table of each: IMG_main_0.csv, ...
+    """
+    tables = {}
+    for dataset in datasets:
+        stem = f"{dataset}_{cell}"
+        folder = pathlib.Path(_TABLES.value)
+        paths = [*folder.glob(f"{stem}.csv"), *sorted(folder.glob(f"{stem}_*.csv"))]
+        rows = [row for path in paths for row in report.read_rows(path)]
+        if rows:
+            tables[dataset] = report.add_shares(rows, _NUM_TRUTHS)
+        else:
+            print(f"(no table {stem}.csv)\n")
+    return tables
+
+
+def _at(rows: Rows, level: int) -> Rows:
+    return [row for row in rows if int(row["level"]) == level]
+
+
+def _levels(rows: Rows) -> list[int]:
+    return sorted({int(row["level"]) for row in rows})
+
+
+def _less(rows: Rows, level: int, other: int, column: str) -> Comparison:
+    return report.compare(
+        _at(rows, level), _at(rows, other), column, _LIMITS.get(column)
+    )
+
+
+def _mean(rows: Rows, column: str) -> Interval:
+    (summary,) = report.summarise(
+        [{**row, "setting": ""} for row in rows], _NUM_TRUTHS, [column], _LIMITS
+    )
+    return summary.measures[column]
+
+
+def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Prints a table of Markdown, and an empty line."""
+    for cells in (headings, ["---"] * len(headings), *lines):
+        print(f"| {' | '.join(cells)} |")
+    print()
+
+
+def print_larger(
+    tables: Mapping[str, Rows],
+    columns: Sequence[str] = (_TRUTHS, _FULL),
+    least: int = 2,
+) -> None:
+    """Larger levels less the smallest, in one family of all columns and data sets.
+
+    Args:
+      tables: by data set.
+      columns: that are compared.
+      least: how many of the largest levels have to recover more.
+    """
+    decided = decide(
+        {
+            (dataset, level, column): _less(rows, level, _levels(rows)[0], column)
+            for dataset, rows in tables.items()
+            for level in _levels(rows)[1:]
+            for column in columns
+        }
+    )
+    lines = []
+    for dataset, rows in tables.items():
+        smallest, *others = _levels(rows)
+        for level in (smallest, *others):
+            line = [dataset, str(level)]
+            for column in columns:
+                form = (0, 100) if column == _FULL else (2, 1)
+                line.append(_mean(_at(rows, level), column).format(*form))
+                known = decided.get((dataset, level, column))
+                line.append(known.format(*form) if known else "")
+            lines.append(line)
+    names = {_TRUTHS: "truths recovered of 8", _FULL: "full recovery, %"}
+    headings = [[names[column], "less the smallest"] for column in columns]
+    print_table(["data", "latents", *itertools.chain(*headings)], lines)
+    for column in columns:
+        verdicts = [
+            f"{dataset} "
+            + verdict(
+                decided[dataset, level, column].direction
+                for level in _levels(rows)[1:][-least:]
+            )
+            for dataset, rows in tables.items()
+        ]
+        print(f"{names[column]} (family of {len(decided)}): {', '.join(verdicts)}\n")
+
+
+def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+    """The largest levels less the best of the others."""
+    best, family = {}, {}
+    for dataset in main.keys() & large.keys():
+        rows = [*main[dataset], *large[dataset]]
+        best[dataset] = max(
+            _levels(main[dataset]),
+            key=lambda level, rows=rows: np.mean(
+                [row[_TRUTHS] for row in _at(rows, level)]
+            ),
+        )
+        for level in _levels(large[dataset]):
+            family[dataset, level] = _less(rows, level, best[dataset], _TRUTHS)
+    decided = decide(family)
+    lines = []
+    for dataset in (name for name in main if name in best):
+        for level in _levels(large[dataset]):
+            of = decided[dataset, level]
+            lines.append(
+                [
+                    dataset,
+                    str(level),
+                    _mean(_at(large[dataset], level), _TRUTHS).format(2),
+                    _mean(_at(large[dataset], level), _FULL).format(0, 100),
+                    str(best[dataset]),
+                    of.format(),
+                    of.direction,
+                    "holds"
+                    if of.comparison.low > _MOST_HARM
+                    else "refuted"
+                    if of.comparison.high < _MOST_HARM
+                    else "undecided",
+                ]
+            )
+    print_table(
+        [
+            "data",
+            "latents",
+            "truths recovered of 8",
+            "full recovery, %",
+            "best level",
+            f"less the best (family of {len(decided)})",
+            "direction",
+            "less than one truth lost",
+        ],
+        lines,
+    )
+
+
+def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+    """Exact held-out log P(x) of 16 less 8, and bounds of larger ones less 8."""
+    tables = {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
+    exact = decide(
+        {name: _less(rows, 16, 8, _LOG_LIKELIHOOD) for name, rows in tables.items()}
+    )
+    bounds = decide(
+        {
+            (name, level): _less(rows, level, 8, _LOG_LIKELIHOOD)
+            for name, rows in tables.items()
+            for level in _levels(rows)
+            if level > 16
+        }
+    )
+    lines = []
+    for name, rows in tables.items():
+        for level in _levels(rows):
+            known = exact[name] if level == 16 else bounds.get((name, level))
+            of_level = _at(rows, level)
+            lines.append(
+                [
+                    name,
+                    str(level),
+                    "at least " * (level > 16)
+                    + _mean(of_level, _LOG_LIKELIHOOD).format(2),
+                    known.format() if known else "",
+                    _likelihood_verdict(known, level) if known else "",
+                    _rank_correlation(of_level),
+                ]
+            )
+    print_table(
+        [
+            "data",
+            "latents",
+            "held-out log P(x), nats",
+            f"less 8 (families of {len(exact)} and {len(bounds)})",
+            "larger is",
+            "rank correlation with truths",
+        ],
+        lines,
+    )
+
+
+def _likelihood_verdict(decided: Decided, level: int) -> str:
+    names = {"more": "better", "less": "worse", "undecided": "undecided"}
+    if level > 16 and decided.direction == "less":
+        return "not decided by a bound"
+    return names[decided.direction]
+
+
+def _rank_correlation(rows: Rows) -> str:
+    """Spearman's, of truths recovered and held-out log P(x) over runs."""
+    values = [[row[name] for row in rows] for name in (_TRUTHS, _LOG_LIKELIHOOD)]
+    if len(set(values[0])) < 2:
+        return ""
+    return f"{stats.spearmanr(*values).statistic:.2f}"
+
+
+def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+    """What the filter makes of models that have all truths, and of the others."""
+    lines = []
+    for name, rows in main.items():
+        for level in _levels([*rows, *large.get(name, [])]):
+            if level == _NUM_TRUTHS:
+                continue
+            some = _at([*rows, *large.get(name, [])], level)
+            full = [row for row in some if row[_FULL]]
+            exact = sum(row["exact_after_filter"] for row in full)
+            share = report.share_interval(exact, len(full)) if full else None
+            means = {
+                column: np.mean([row[column] for row in some])
+                for column in (
+                    "num_discarded",
+                    "num_kept",
+                    _TRUTHS,
+                    "num_recovered_after_filter",
+                )
+            }
+            lines.append(
+                [
+                    name,
+                    str(level),
+                    f"{means['num_discarded']:.1f}",
+                    f"{level - means['num_discarded'] - means['num_kept']:.1f}",
+                    f"{means['num_kept'] - means['num_recovered_after_filter']:.2f}",
+                    f"{means[_TRUTHS] - means['num_recovered_after_filter']:.2f}",
+                    f"{exact} of {len(full)}",
+                    share.format(0, 100) if share else "",
+                    share_verdict(share),
+                ]
+            )
+    print_table(
+        [
+            "data",
+            "latents",
+            "discarded",
+            "duplicate",
+            "survivors without a truth",
+            "truths lost by the filter",
+            "exact of full",
+            "share, %",
+            "filter gives back the truth",
+        ],
+        lines,
+    )
+
+
+def share_verdict(share: Interval | None) -> str:
+    """Whether a filter gives back the truth, by the interval of how often."""
+    if share is None:
+        return "no full run"
+    if share.low > _LEAST_EXACT:
+        return "holds"
+    return "refuted" if share.high < _LEAST_EXACT else "undecided"
+
+
+def print_rates(tables: Mapping[str, Rows]) -> None:
+    """Levels at their own best rates, and at one rate for all."""
+    own, common = {}, {}
+    for name, rows in tables.items():
+        best = [row for level in _levels(rows) for row in best_rate(_at(rows, level))]
+        own[name] = best
+        for rate in sorted({row["theta_rate"] for row in rows}):
+            common[f"{name}, {rate:g}"] = [
+                row for row in rows if row["theta_rate"] == rate
+            ]
+    print("Each level at its own best rate, by the objective on samples that choose:\n")
+    rates = [
+        [name, *(f"{_at(rows, level)[0]['theta_rate']:g}" for level in _levels(rows))]
+        for name, rows in own.items()
+    ]
+    print_table(["data", *(f"rate at {k}" for k in (8, 16, 32))], rates)
+    print_larger(own, (_TRUTHS,))
+    print("One rate for all levels:\n")
+    print_larger(common, (_TRUTHS,))
+
+
+def best_rate(rows: Rows) -> Rows:
+    """The rows of the rate whose runs have the largest mean objective."""
+    by_rate = {}
+    for row in rows:
+        by_rate.setdefault(row["theta_rate"], []).append(row)
+    return max(
+        by_rate.values(), key=lambda some: np.mean([row["objective"] for row in some])
+    )
+
+
+def main() -> None:
+    """Prints every claim's tables and draws the figure."""
+    five, large = read_cell("main", _DATASETS), read_cell("large", _DATASETS)
+    sections: list[tuple[str, Callable[[], None]]] = [
+        ("1. Larger recovers more", lambda: print_larger(five)),
+        (
+            "2. Extreme overparameterization harms little",
+            lambda: print_harm(five, large),
+        ),
+        ("3. Held-out log-likelihood follows", lambda: print_likelihood(five, large)),
+        (
+            "4. The surplus is discarded or duplicate",
+            lambda: print_surplus(five, large),
+        ),
+        (
+            "5. Batches of 1000",
+            lambda: print_larger(read_cell("batch1000", _DATASETS)),
+        ),
+        ("6. Mean field", lambda: print_larger(read_cell("mean_field", _DATASETS))),
+        ("6. EM", lambda: print_larger(read_cell("em", _DATASETS))),
+        (
+            "7. Misspecified",
+            lambda: print_larger(read_cell("misspecified", _MISSPECIFIED)),
+        ),
+        ("8. One rate for all", lambda: print_rates(read_cell("rates", _DATASETS))),
+        (
+            "9. Truths in general",
+            lambda: print_larger(read_cell("truths", _KINDS)),
+        ),
+    ]
+    for title, print_section in sections:
+        print(f"### {title}\n")
+        print_section()
+    if five:
+        panels = {
+            name: report.summarise(
+                [{**row, "setting": ""} for row in (*rows, *large.get(name, []))],
+                _NUM_TRUTHS,
+                [],
+            )
+            for name, rows in five.items()
+        }
+        path = pathlib.Path(_FIGURES.value) / "noisy_or_five.png"
+        report.save(report.plot_data_sets(panels, _NUM_TRUTHS), path)
+        print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

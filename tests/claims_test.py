@@ -1,0 +1,164 @@
+"""The claims about noisy-OR networks: what tables of every kind decide."""
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import noisy_or_claims as claims
+from lvm_jax.files import table
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(tables=str(tmp_path)):
+        yield tmp_path
+
+
+def _rows(recovered, dataset="IMG", **fields):
+    """Rows of levels, {level: truths recovered by each seed}, all exact."""
+    return [
+        {
+            "dataset": dataset,
+            "level": level,
+            "setting": "study",
+            "theta_rate": 0.1,
+            "seed": seed,
+            "objective": -12.0 + seed / 100,
+            "num_discarded": level - number,
+            "num_kept": number,
+            "num_recovered": number,
+            "num_recovered_after_filter": number,
+            "held_out_log_likelihood": -12.0 + number / 10 + seed / 1000,
+            "held_out_log_likelihood_is_bound": level > 20,
+            "diverged": False,
+            **fields,
+        }
+        for level, numbers in recovered.items()
+        for seed, number in enumerate(numbers)
+    ]
+
+
+_FEW = (2, 3, 4, 3, 2, 4, 3, 2)
+_SAME = (3, 2, 4, 3, 2, 3, 4, 2)
+_MANY = (8, 7, 8, 8, 8, 6, 8, 7)
+
+
+def _verdicts(text):
+    """The line of verdicts on mean truths."""
+    (line,) = (line for line in text.split("\n") if line.startswith("truths recovered"))
+    return line
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ((_FEW, _MANY, _MANY), "holds"),
+        ((_FEW, _MANY, _SAME), "undecided"),
+        ((_MANY, _MANY, _FEW), "refuted"),
+    ],
+)
+def test_larger_levels_have_to_recover_more(folder, capsys, levels, expected):
+    rows = _rows(dict(zip((8, 16, 32), levels, strict=True)))
+    table.write_rows(folder / "IMG_main.csv", rows)
+    claims.print_larger(claims.read_cell("main", ("IMG",)))
+    line = _verdicts(capsys.readouterr().out)
+    assert line == f"truths recovered of 8 (family of 4): IMG {expected}"
+
+
+def test_a_cell_may_be_in_parts_and_one_that_is_missing_is_named(folder, capsys):
+    for first in (0, 8):
+        rows = [row | {"seed": row["seed"] + first} for row in _rows({8: _FEW})]
+        table.write_rows(folder / f"IMG_main_{first}.csv", rows)
+    table.write_rows(folder / "IMG-FLIP_main.csv", _rows({8: _MANY}))
+    tables = claims.read_cell("main", ("IMG", "PLNT"))
+    assert [row["seed"] for row in tables["IMG"]] == list(range(16))
+    assert list(tables) == ["IMG"]
+    assert "no table PLNT_main.csv" in capsys.readouterr().out
+
+
+def test_p_values_count_all_comparisons_of_a_claim(folder):
+    del folder
+    alone = claims.Comparison(1.0, 0.1, 1.9, 0.03, "Welch")
+    family = {name: alone._replace(p_value=0.9) for name in range(9)}
+    assert claims.decide({"one": alone})["one"].direction == "more"
+    decided = claims.decide({"one": alone, **family})["one"]
+    assert decided.p_value == pytest.approx(0.3)
+    assert decided.direction == "undecided"
+    less = claims.decide({"one": alone._replace(estimate=-1.0)})["one"]
+    assert less.direction == "less"
+
+
+def test_harm_is_little_where_the_interval_stays_above_a_truth(capsys):
+    main, large = (
+        {"IMG": claims.report.add_shares(_rows(levels), 8)}
+        for levels in ({8: _FEW, 16: _MANY, 32: _FEW}, {64: _MANY, 128: _FEW})
+    )
+    claims.print_harm(main, large)
+    lines = capsys.readouterr().out.splitlines()[2:4]
+    cells = [line.strip("| ").split(" | ") for line in lines]
+    assert [(row[1], row[4], row[-1]) for row in cells] == [
+        ("64", "16", "holds"),
+        ("128", "16", "refuted"),
+    ]
+
+
+def test_a_bound_does_not_decide_that_larger_is_worse(capsys):
+    main = {"IMG": _rows({8: _MANY, 16: _MANY, 32: _FEW})}
+    large = {"IMG": _rows({64: (8,) * 8, 128: _MANY})}
+    claims.print_likelihood(main, large)
+    lines = capsys.readouterr().out.splitlines()[2:]
+    verdicts = {row.split(" | ")[1]: row.split(" | ")[4] for row in lines if row}
+    assert verdicts["32"] == "not decided by a bound"
+    assert verdicts["16"] == "undecided"
+    assert "at least" in lines[2] and "at least" not in lines[1]
+
+
+def test_the_best_rate_of_a_level_is_chosen_by_the_objective_alone():
+    slow = _rows({8: _FEW}, theta_rate=0.01)
+    fast = [row | {"objective": -13.0} for row in _rows({8: _MANY}, theta_rate=0.1)]
+    assert {row["theta_rate"] for row in claims.best_rate([*fast, *slow])} == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((40, 40), "holds"), ((10, 40), "refuted"), ((34, 40), "undecided")],
+)
+def test_the_filter_is_judged_by_the_share_of_exact_models(counts, expected):
+    share = claims.report.share_interval(*counts)
+    assert claims.share_verdict(share) == expected
+    assert claims.share_verdict(None) == "no full run"
+
+
+def test_all_claims_are_printed_from_tables(folder, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+
+    def write(name, levels, **fields):
+        numbers = {level: generator.integers(4, 9, 6) for level in levels}
+        rows = _rows({k: of.tolist() for k, of in numbers.items()}, **fields)
+        table.write_rows(folder / f"{name}.csv", rows)
+        return rows
+
+    for dataset in ("IMG", "CON8"):
+        write(f"{dataset}_main", (8, 16, 32))
+        write(f"{dataset}_large", (64, 128))
+    write("IMG-FLIP_misspecified", (8, 9, 10, 16))
+    rows = [
+        row
+        for rate in (0.01, 0.1)
+        for row in write("IMG_rates", (8, 16, 32), theta_rate=rate)
+    ]
+    table.write_rows(folder / "IMG_rates.csv", rows)
+    rows = [
+        row
+        for seed in range(4)
+        for row in write("CON8_truths", (8, 16, 32), data_seed=seed)
+    ]
+    table.write_rows(folder / "CON8_truths.csv", rows)
+    with flagsaver.flagsaver(figures=str(tmp_path / "figures")):
+        claims.main()
+    text = capsys.readouterr().out
+    assert text.count("###") == 10 and "family of 8)" in text
+    assert (tmp_path / "figures" / "noisy_or_five.png").exists()
