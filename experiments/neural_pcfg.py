@@ -26,7 +26,7 @@ from experiments import cli, true_grammar
 from lvm_jax import measure, pcfg, report, training
 from lvm_jax.files import archive, atomic
 from lvm_jax.sweep import devices
-from lvm_jax.training import workdir
+from lvm_jax.training import ownership, workdir
 from lvm_jax.types import level_name
 
 _DATA = cli.Drawn(num_samples=6000, held_out=1000)
@@ -143,7 +143,7 @@ def _check_folder() -> None:
     """
     path = _SWEEP.workdir
     if not os.path.lexists(path):
-        with workdir.opened(path, None):
+        with ownership.opened(path, None):
             return
     found = {entry.name for entry in path.iterdir()}
     truth = path / workdir.TRUTH

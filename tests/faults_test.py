@@ -11,7 +11,7 @@ from sweep_process import SweepProcess, check_same, checkpoints
 import lvm_jax
 from lvm_jax import sparse_coding
 from lvm_jax.files import archive
-from lvm_jax.training import workdir
+from lvm_jax.training import ownership, workdir
 from lvm_jax.training.waves import Wave
 
 
@@ -64,7 +64,7 @@ def _check_refused(sweep: SweepProcess, message: str) -> None:
 def test_a_workdir_in_use_is_refused(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)
-    with workdir.opened(path, None):
+    with ownership.opened(path, None):
         _check_refused(SweepProcess(path), f"in use by process {os.getpid()} on")
 
 

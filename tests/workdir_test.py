@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import lvm_jax
 from lvm_jax import sparse_coding
 from lvm_jax.report import style
-from lvm_jax.training import workdir
+from lvm_jax.training import ownership, workdir
 
 _IDENTITY = {"data": {"gamma": 30.0}, "batch_size": 20}
 
@@ -193,7 +193,7 @@ def _held_by_another_thread(path):
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with workdir.opened(path, None):
+        with ownership.opened(path, None):
             held.set()
             done.wait()
 
@@ -206,7 +206,7 @@ def _held_by_another_thread(path):
 
 
 def test_who_holds_a_workdir_may_train_in_it(run):
-    with workdir.opened(run, None):
+    with ownership.opened(run, None):
         _train(run, num_epochs=3)
         assert f"process {os.getpid()} " in (run / ".lock").read_text()
     assert not (run / ".lock").read_text()
@@ -258,8 +258,8 @@ def test_a_stop_while_clearing_leaves_the_old_or_nothing(run, monkeypatch, numbe
         for owner, name in ((os, "replace"), (pathlib.Path, "unlink")):
             original = functools.partial(stopping, getattr(owner, name))
             patch.setattr(owner, name, lambda *args, do=original: do(*args))
-        with pytest.raises(KeyboardInterrupt), workdir.opened(run, None):
-            workdir.clear(run)
+        with pytest.raises(KeyboardInterrupt), ownership.opened(run, None):
+            ownership.clear(run)
     if (run / workdir.PLAN).exists():
         assert _content(run) == before
         return

@@ -28,6 +28,7 @@ from lvm_jax.training import (
     Progress,
     WorkdirError,
     describe,
+    ownership,
     waves,
     workdir,
 )
@@ -276,7 +277,7 @@ class Sweep:
     def _hold(self) -> None:
         """Holds the workdir until the binary ends, its report included."""
         if devices.is_first_process():
-            failure.at_end.enter_context(workdir.opened(self.workdir, None))
+            failure.at_end.enter_context(ownership.opened(self.workdir, None))
 
     def check(self, task: Task, plan: lvm_jax.Plan) -> None:
         """Refuses what `train` would refuse, before the task's data are there.
@@ -294,7 +295,7 @@ class Sweep:
         if not devices.is_first_process():
             return
         asked = None if self.is_overwriting else identity(task, plan, block)
-        workdir.check(self.workdir, asked)
+        ownership.check(self.workdir, asked)
         if not self.is_overwriting:
             waves.missing(workdir.read_waves(self.workdir, plan), plan)
         if not self.is_dry_run:
@@ -406,11 +407,11 @@ class Sweep:
     def _begin_several(self, folders: Sequence[pathlib.Path]) -> None:
         """Holds a workdir of others until the binary ends."""
         identity = None if self.is_overwriting else _OF_SEVERAL
-        failure.at_end.enter_context(workdir.opened(self.workdir, identity))
+        failure.at_end.enter_context(ownership.opened(self.workdir, identity))
         for folder in folders:
-            workdir.check(folder, None)
+            ownership.check(folder, None)
         if self.is_overwriting:
-            workdir.clear(self.workdir)
+            ownership.clear(self.workdir)
         workdir.mark(self.workdir, _OF_SEVERAL)
 
     def _write_flags(self, plan: lvm_jax.Plan) -> None:

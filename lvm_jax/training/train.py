@@ -18,6 +18,7 @@ from lvm_jax.sweep.plan import Plan
 from lvm_jax.training import results, waves
 from lvm_jax.training.identity import identity, plan_as_json, versions
 from lvm_jax.training.job import check_alike
+from lvm_jax.training.ownership import check, clear, opened
 from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Part, Results
 from lvm_jax.training.wave import Loop, Stopped, train_wave
@@ -26,9 +27,6 @@ from lvm_jax.training.waves import Wave
 from lvm_jax.training.workdir import (
     add_wave,
     begin,
-    check,
-    clear,
-    opened,
     read_waves,
 )
 from lvm_jax.types import Task, level_name
