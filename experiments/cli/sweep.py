@@ -411,7 +411,8 @@ class Sweep:
         for folder in folders:
             ownership.check(folder, None)
         if self.is_overwriting:
-            ownership.clear(self.workdir)
+            left = {*ownership.clear(self.workdir)} - {path.name for path in folders}
+            ownership.warn_of(self.workdir, sorted(left))
         workdir.mark(self.workdir, _OF_SEVERAL)
 
     def _write_flags(self, plan: lvm_jax.Plan) -> None:

@@ -6,7 +6,8 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lvm_jax.files import atomic, figure
@@ -218,6 +219,14 @@ def clear(path: pathlib.Path) -> list[str]:
             with contextlib.suppress(OSError):  # Something is in it.
                 folder.rmdir()
     return left
+
+
+def warn_of(path: pathlib.Path, left: Sequence[str]) -> None:
+    """Warns of what `clear` has left in a workdir, if there is anything."""
+    if left:
+        warnings.warn(
+            f"{path} keeps what is not of a sweep: {', '.join(left)}", stacklevel=4
+        )
 
 
 def _entries(

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from lvm_jax.sweep.plan import Plan
 from lvm_jax.training import results, waves
 from lvm_jax.training.identity import identity, plan_as_json, versions
 from lvm_jax.training.job import check_alike
-from lvm_jax.training.ownership import check, clear, opened
+from lvm_jax.training.ownership import check, clear, opened, warn_of
 from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Part, Results
 from lvm_jax.training.wave import Loop, Stopped, train_wave
@@ -234,11 +233,8 @@ def _begin(
     directory: pathlib.Path, asked: dict[str, Any], sweeps: _Sweeps, overwrite: bool
 ) -> None:
     """Makes a workdir ready, whose data the sweeps go on with."""
-    left = clear(directory) if overwrite else []
-    if left:
-        warnings.warn(
-            f"{directory} keeps what is not of a sweep: {', '.join(left)}", stacklevel=3
-        )
+    if overwrite:
+        warn_of(directory, clear(directory))
     sweeps.use(begin(directory, asked, sweeps.task, sweeps.plan))
 
 
