@@ -213,6 +213,17 @@ def test_samples_side_by_side_have_posteriors_of_their_own():
     assert (together[0] != _posterior(keys[1:2], network, x[:1])[0]).any()
 
 
+def test_a_posterior_in_float64_is_that_in_float32():
+    network = _network(jax.random.key(16), 5, 8)
+    x = np.random.default_rng(1).random((3, 8)) < 0.5
+    found = _posterior(jax.random.key(17), network, jnp.float32(x))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float64), network)
+        exact = _posterior(jax.random.key(17), wide, jnp.float64(x))
+    assert exact.dtype == np.float64
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
 def test_dead_latents_move_no_posterior():
     """After one sweep: draws of later ones would hide where they started."""
     network = _network(jax.random.key(8), 9, 8)

@@ -181,17 +181,24 @@ def _order(key: chex.PRNGKey, live: chex.Array) -> chex.Array:
     return jnp.argsort(jnp.where(live > 0, hashed_uniform(key, live.shape), 2.0))
 
 
-def _start(key: chex.PRNGKey, live: chex.Array) -> chex.Array:
+def _start(key: chex.PRNGKey, live: chex.Array, dtype: jnp.dtype) -> chex.Array:
     """[K] first q, of dead latents 0."""
     low, high = _START
-    return jnp.where(live > 0, low + (high - low) * hashed_uniform(key, live.shape), 0)
+    q = low + (high - low) * hashed_uniform(key, live.shape).astype(dtype)
+    return jnp.where(live > 0, q, 0)
 
 
 def _posterior(
-    of: Terms, live: chex.Array, num_sweeps: int, num_draws: int, key, x: chex.Array
+    of: Terms,
+    live: chex.Array,
+    num_sweeps: int,
+    num_draws: int,
+    key: chex.PRNGKey,
+    x: chex.Array,
 ) -> chex.Array:
     """[K] q of one sample [D]."""
-    keys = jax.random.split(key, (num_sweeps + 1, 2))
+    start_key, *keys = jax.random.split(key, 2 * num_sweeps + 1)
+    keys = jnp.stack(keys).reshape(num_sweeps, 2)
     num_latents = live.size
 
     def sweep(q, keys):
@@ -203,7 +210,7 @@ def _posterior(
 
         return jax.lax.scan(move, q, (_order(order_key, live), uniforms))[0], None
 
-    return jax.lax.scan(sweep, _start(keys[0, 0], live), keys[1:])[0]
+    return jax.lax.scan(sweep, _start(start_key, live, of.leak.dtype), keys)[0]
 
 
 def _side_by_side(function, *arrays):
