@@ -10,7 +10,7 @@ left out and named.
 
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,8 +93,6 @@ def read_cell(cell: str, datasets: Sequence[str]) -> dict[str, Rows]:
         rows = [row for path in paths for row in report.read_rows(path)]
         if rows:
             tables[dataset] = report.add_shares(rows, _NUM_TRUTHS)
-        else:
-            print(f"(no table {stem}.csv)\n")
     return tables
 
 
@@ -185,6 +183,8 @@ def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
         )
         for level in _levels(large[dataset]):
             family[dataset, level] = _less(rows, level, best[dataset], _TRUTHS)
+    if not family:
+        return
     decided = decide(family)
     lines = []
     for dataset in (name for name in main if name in best):
@@ -368,51 +368,49 @@ def best_rate(rows: Rows) -> Rows:
     )
 
 
+_FIVE, _LARGE = ("main", _DATASETS), ("large", _DATASETS)
+_SECTIONS = {
+    "1. Larger recovers more": (print_larger, _FIVE),
+    "2. Extreme overparameterization harms little": (print_harm, _FIVE, _LARGE),
+    "3. Held-out log-likelihood follows": (print_likelihood, _FIVE, _LARGE),
+    "4. The surplus is discarded or duplicate": (print_surplus, _FIVE, _LARGE),
+    "5. Batches of 1000": (print_larger, ("batch1000", _DATASETS)),
+    "6. Mean field": (print_larger, ("mean_field", _DATASETS)),
+    "6. EM": (print_larger, ("em", _DATASETS)),
+    "7. Misspecified": (print_larger, ("misspecified", _MISSPECIFIED)),
+    "8. One rate for all": (print_rates, ("rates", _DATASETS)),
+    "9. Truths in general": (print_larger, ("truths", _KINDS)),
+}
+
+
+def draw(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+    """Draws recovery by level, a column for each data set."""
+    panels = {
+        name: report.summarise(
+            [{**row, "setting": ""} for row in (*rows, *large.get(name, []))],
+            _NUM_TRUTHS,
+            [],
+        )
+        for name, rows in main.items()
+    }
+    path = pathlib.Path(_FIGURES.value) / "noisy_or_five.png"
+    report.save(report.plot_data_sets(panels, _NUM_TRUTHS), path)
+
+
 def main() -> None:
     """Prints every claim's tables and draws the figure."""
-    five, large = read_cell("main", _DATASETS), read_cell("large", _DATASETS)
-    sections: list[tuple[str, Callable[[], None]]] = [
-        ("1. Larger recovers more", lambda: print_larger(five)),
-        (
-            "2. Extreme overparameterization harms little",
-            lambda: print_harm(five, large),
-        ),
-        ("3. Held-out log-likelihood follows", lambda: print_likelihood(five, large)),
-        (
-            "4. The surplus is discarded or duplicate",
-            lambda: print_surplus(five, large),
-        ),
-        (
-            "5. Batches of 1000",
-            lambda: print_larger(read_cell("batch1000", _DATASETS)),
-        ),
-        ("6. Mean field", lambda: print_larger(read_cell("mean_field", _DATASETS))),
-        ("6. EM", lambda: print_larger(read_cell("em", _DATASETS))),
-        (
-            "7. Misspecified",
-            lambda: print_larger(read_cell("misspecified", _MISSPECIFIED)),
-        ),
-        ("8. One rate for all", lambda: print_rates(read_cell("rates", _DATASETS))),
-        (
-            "9. Truths in general",
-            lambda: print_larger(read_cell("truths", _KINDS)),
-        ),
-    ]
-    for title, print_section in sections:
+    for title, (print_section, *cells) in _SECTIONS.items():
         print(f"### {title}\n")
-        print_section()
+        tables = [read_cell(*cell) for cell in cells]
+        for (cell, datasets), found in zip(cells, tables, strict=True):
+            missing = [name for name in datasets if name not in found]
+            if missing:
+                print(f"Not there: {cell} of {', '.join(missing)}.\n")
+        if tables[0]:
+            print_section(*tables)
+    five = read_cell(*_FIVE)
     if five:
-        panels = {
-            name: report.summarise(
-                [{**row, "setting": ""} for row in (*rows, *large.get(name, []))],
-                _NUM_TRUTHS,
-                [],
-            )
-            for name, rows in five.items()
-        }
-        path = pathlib.Path(_FIGURES.value) / "noisy_or_five.png"
-        report.save(report.plot_data_sets(panels, _NUM_TRUTHS), path)
-        print(f"figure: {path}")
+        draw(five, read_cell(*_LARGE))
 
 
 if __name__ == "__main__":
