@@ -76,7 +76,7 @@ def _nvil() -> Case:
 
 def _mean_field() -> Case:
     dataset = noisy_or.make("IMG", lvm_jax.key(0), _NUM_TRAIN + 100)
-    learner = functools.partial(noisy_or.mean_field, num_sweeps=1, num_draws=4)
+    learner = functools.partial(noisy_or.mean_field, num_sweeps=1, num_draws=2)
     return Case(
         noisy_or.task(dataset, learner, num_held_out=100),
         {
