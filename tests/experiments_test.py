@@ -347,7 +347,8 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     results = load(workdir)
     assert results.name == "mine" and results.num_truths is None
     assert results.history["held_out_elbo"].shape == (2, 1, 2, 3)
-    assert archive.read(workdir / layout.DATA)["held_out"].shape == (4, 1)
+    data = archive.read(workdir / layout.DATA)
+    assert data["held_out"].shape == data["validation"].shape == (2, 1)
     figures = {path.stem for path in (workdir / "figures").iterdir()}
     assert figures == {"elbo", "elbo_by_epoch", "log_likelihood"}
     known = tmp_path / "known"
@@ -488,7 +489,7 @@ def test_own_samples_of_numbers_are_learned(tmp_path):
         ("noisy_or", "0,1\n1,2\n", "mine: expected zeros and ones, got 2 in row 2"),
         ("noisy_or", "a,b\n0,1\n1,\n", "row 3, column 2"),
         ("noisy_or", "0,1\n1\n", "mine.csv: expected 2"),
-        ("noisy_or", "0,1\n" * 15, "a batch of at most 14"),
+        ("noisy_or", "0,1\n" * 15, "a batch of at most 13"),
         ("noisy_or", "0,1\n", "fewer held-out samples than the 1 there"),
         ("sparse_coding", "0,nan\n1,1\n", "row 1, column 2"),
     ],
