@@ -361,3 +361,23 @@ def test_learning_raises_the_bound_and_stays_below_the_likelihood(learner):
         assert info.metrics["elbo"] < likelihood
         bounds.append(float(info.objective))
     assert (np.diff(bounds) > 0).all()
+
+
+@pytest.mark.parametrize("learner", [noisy_or.em, noisy_or.gradient_em])
+def test_padding_changes_no_step(learner):
+    """To rounding; and a dead latent keeps whatever its parameters are."""
+    learner, packed = learner(12), noisy_or.pack(_X)
+    step, key = jax.jit(learner.step), jax.random.key(0)
+    ends = []
+    for live in (jnp.ones(4), jnp.array([1.0, 1, 1, 1, 0])):
+        state = start = learner.init(key, live, packed)
+        for _ in range(3):
+            state, info = step(key, state, live, packed)
+        ends.append((state.params, info.objective))
+    (alone, objective), (padded, same) = ends
+    np.testing.assert_allclose(objective, same, rtol=1e-5)
+    assert (padded.failure_logits[4] == start.params.failure_logits[4]).all()
+    assert padded.prior_logits[4] == start.params.prior_logits[4]
+    for a, b in zip(alone, padded, strict=True):
+        cut = b[:4] if len(b) == 5 else b
+        np.testing.assert_allclose(a, cut, rtol=1e-3, atol=1e-3)
