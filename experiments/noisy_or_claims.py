@@ -11,7 +11,7 @@ left out and named.
 import itertools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -19,7 +19,8 @@ from scipy import stats
 
 from experiments import cli
 from lvm_jax import report
-from lvm_jax.report import Comparison, Interval
+from lvm_jax.report import Comparison, Interval, summary
+from lvm_jax.report.rows import group, num_samples
 
 _HERE = pathlib.Path(__file__).parent
 _TABLES = flags.DEFINE_string(
@@ -43,33 +44,11 @@ _LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the tru
 Rows = Sequence[Mapping[str, Any]]
 
 
-class Decided(NamedTuple):
-    """A comparison, and its p value adjusted for the family."""
-
-    comparison: Comparison
-    p_value: float
-
-    @property
-    def direction(self) -> str:
-        """More, less, or undecided."""
-        if not self.p_value < _SIGNIFICANT:
-            return "undecided"
-        return "more" if self.comparison.estimate > 0 else "less"
-
-    def format(self, digits: int = 2, scale: float = 1.0) -> str:
-        """The difference with its interval and the p value."""
-        interval = Interval(*self.comparison[:3]).format(digits, scale, "+")
-        p_text = "< 0.001" if self.p_value < 0.001 else f"= {self.p_value:.3f}"
-        return f"{interval}, p {p_text}"
-
-
-def decide(family: Mapping[Any, Comparison]) -> dict[Any, Decided]:
-    """The comparisons of a family with Holm's adjusted p values."""
-    adjusted = report.holm([comparison.p_value for comparison in family.values()])
-    return {
-        key: Decided(comparison, p_value)
-        for (key, comparison), p_value in zip(family.items(), adjusted, strict=True)
-    }
+def direction(comparison: Comparison) -> str:
+    """More, less, or undecided, of a comparison that is adjusted for its family."""
+    if not comparison.p_value < _SIGNIFICANT:
+        return "undecided"
+    return "more" if comparison.estimate > 0 else "less"
 
 
 def verdict(directions: Iterable[str]) -> str:
@@ -78,6 +57,18 @@ def verdict(directions: Iterable[str]) -> str:
     if all(direction == "more" for direction in directions):
         return "holds"
     return "refuted" if "less" in directions else "undecided"
+
+
+def above(interval: Interval | Comparison, least: float) -> str:
+    """What an interval says of the claim that all of it is above a number."""
+    if interval.low > least:
+        return "holds"
+    return "refuted" if interval.high < least else "undecided"
+
+
+def share_verdict(share: Interval | None) -> str:
+    """Whether a filter gives back the truth, by the interval of how often."""
+    return "no full run" if share is None else above(share, _LEAST_EXACT)
 
 
 def read_cell(cell: str, datasets: Sequence[str]) -> dict[str, Rows]:
@@ -111,10 +102,13 @@ def _less(rows: Rows, level: int, other: int, column: str) -> Comparison:
 
 
 def _mean(rows: Rows, column: str) -> Interval:
-    (summary,) = report.summarise(
-        [{**row, "setting": ""} for row in rows], _NUM_TRUTHS, [column], _LIMITS
-    )
-    return summary.measures[column]
+    is_clustered = num_samples(rows) > 1
+    return summary.interval(rows, column, _LIMITS.get(column), is_clustered)
+
+
+def _joined(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> dict[str, Rows]:
+    """The rows of both cells by data set, of those of the first."""
+    return {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
 
 
 def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
@@ -136,7 +130,7 @@ def print_larger(
       columns: that are compared.
       least: how many of the largest levels have to recover more.
     """
-    decided = decide(
+    decided = report.adjust(
         {
             (dataset, level, column): _less(rows, level, _levels(rows)[0], column)
             for dataset, rows in tables.items()
@@ -162,7 +156,7 @@ def print_larger(
         verdicts = [
             f"{dataset} "
             + verdict(
-                decided[dataset, level, column].direction
+                direction(decided[dataset, level, column])
                 for level in _levels(rows)[1:][-least:]
             )
             for dataset, rows in tables.items()
@@ -173,39 +167,33 @@ def print_larger(
 def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
     """The largest levels less the best of the others."""
     best, family = {}, {}
-    for dataset in main.keys() & large.keys():
-        rows = [*main[dataset], *large[dataset]]
+    for dataset in (name for name in main if name in large):
+        rows = main[dataset]
         best[dataset] = max(
-            _levels(main[dataset]),
-            key=lambda level, rows=rows: np.mean(
-                [row[_TRUTHS] for row in _at(rows, level)]
-            ),
+            _levels(rows),
+            key=lambda level, rows=rows: _mean(_at(rows, level), _TRUTHS).estimate,
         )
         for level in _levels(large[dataset]):
-            family[dataset, level] = _less(rows, level, best[dataset], _TRUTHS)
+            family[dataset, level] = _less(
+                [*rows, *large[dataset]], level, best[dataset], _TRUTHS
+            )
     if not family:
         return
-    decided = decide(family)
     lines = []
-    for dataset in (name for name in main if name in best):
-        for level in _levels(large[dataset]):
-            of = decided[dataset, level]
-            lines.append(
-                [
-                    dataset,
-                    str(level),
-                    _mean(_at(large[dataset], level), _TRUTHS).format(2),
-                    _mean(_at(large[dataset], level), _FULL).format(0, 100),
-                    str(best[dataset]),
-                    of.format(),
-                    of.direction,
-                    "holds"
-                    if of.comparison.low > _MOST_HARM
-                    else "refuted"
-                    if of.comparison.high < _MOST_HARM
-                    else "undecided",
-                ]
-            )
+    for (dataset, level), of in report.adjust(family).items():
+        some = _at(large[dataset], level)
+        lines.append(
+            [
+                dataset,
+                str(level),
+                _mean(some, _TRUTHS).format(2),
+                _mean(some, _FULL).format(0, 100),
+                str(best[dataset]),
+                of.format(2),
+                direction(of),
+                above(of, _MOST_HARM),
+            ]
+        )
     print_table(
         [
             "data",
@@ -213,7 +201,7 @@ def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
             "truths recovered of 8",
             "full recovery, %",
             "best level",
-            f"less the best (family of {len(decided)})",
+            f"less the best (family of {len(family)})",
             "direction",
             "less than one truth lost",
         ],
@@ -223,11 +211,11 @@ def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
 
 def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
     """Exact held-out log P(x) of 16 less 8, and bounds of larger ones less 8."""
-    tables = {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
-    exact = decide(
+    tables = _joined(main, large)
+    exact = report.adjust(
         {name: _less(rows, 16, 8, _LOG_LIKELIHOOD) for name, rows in tables.items()}
     )
-    bounds = decide(
+    bounds = report.adjust(
         {
             (name, level): _less(rows, level, 8, _LOG_LIKELIHOOD)
             for name, rows in tables.items()
@@ -246,7 +234,7 @@ def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Non
                     str(level),
                     "at least " * (level > 16)
                     + _mean(of_level, _LOG_LIKELIHOOD).format(2),
-                    known.format() if known else "",
+                    known.format(2) if known else "",
                     _likelihood_verdict(known, level) if known else "",
                     _rank_correlation(of_level),
                 ]
@@ -264,11 +252,11 @@ def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Non
     )
 
 
-def _likelihood_verdict(decided: Decided, level: int) -> str:
+def _likelihood_verdict(comparison: Comparison, level: int) -> str:
     names = {"more": "better", "less": "worse", "undecided": "undecided"}
-    if level > 16 and decided.direction == "less":
-        return "not decided by a bound"
-    return names[decided.direction]
+    if level > 16:
+        names["less"] = "not decided by a bound"
+    return names[direction(comparison)]
 
 
 def _rank_correlation(rows: Rows) -> str:
@@ -282,11 +270,11 @@ def _rank_correlation(rows: Rows) -> str:
 def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
     """What the filter makes of models that have all truths, and of the others."""
     lines = []
-    for name, rows in main.items():
-        for level in _levels([*rows, *large.get(name, [])]):
+    for name, rows in _joined(main, large).items():
+        for level in _levels(rows):
             if level == _NUM_TRUTHS:
                 continue
-            some = _at([*rows, *large.get(name, [])], level)
+            some = _at(rows, level)
             full = [row for row in some if row[_FULL]]
             exact = sum(row["exact_after_filter"] for row in full)
             share = report.share_interval(exact, len(full)) if full else None
@@ -328,25 +316,14 @@ def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
     )
 
 
-def share_verdict(share: Interval | None) -> str:
-    """Whether a filter gives back the truth, by the interval of how often."""
-    if share is None:
-        return "no full run"
-    if share.low > _LEAST_EXACT:
-        return "holds"
-    return "refuted" if share.high < _LEAST_EXACT else "undecided"
-
-
 def print_rates(tables: Mapping[str, Rows]) -> None:
     """Levels at their own best rates, and at one rate for all."""
     own, common = {}, {}
     for name, rows in tables.items():
         best = [row for level in _levels(rows) for row in best_rate(_at(rows, level))]
         own[name] = best
-        for rate in sorted({row["theta_rate"] for row in rows}):
-            common[f"{name}, {rate:g}"] = [
-                row for row in rows if row["theta_rate"] == rate
-            ]
+        for (rate,), some in group(rows, "theta_rate").items():
+            common[f"{name}, {rate}"] = some
     print("Each level at its own best rate, by the objective on samples that choose:\n")
     rates = [
         [name, *(f"{_at(rows, level)[0]['theta_rate']:g}" for level in _levels(rows))]
@@ -360,11 +337,9 @@ def print_rates(tables: Mapping[str, Rows]) -> None:
 
 def best_rate(rows: Rows) -> Rows:
     """The rows of the rate whose runs have the largest mean objective."""
-    by_rate = {}
-    for row in rows:
-        by_rate.setdefault(row["theta_rate"], []).append(row)
     return max(
-        by_rate.values(), key=lambda some: np.mean([row["objective"] for row in some])
+        group(rows, "theta_rate").values(),
+        key=lambda some: np.mean([row["objective"] for row in some]),
     )
 
 
@@ -386,12 +361,8 @@ _SECTIONS = {
 def draw(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
     """Draws recovery by level, a column for each data set."""
     panels = {
-        name: report.summarise(
-            [{**row, "setting": ""} for row in (*rows, *large.get(name, []))],
-            _NUM_TRUTHS,
-            [],
-        )
-        for name, rows in main.items()
+        name: report.summarise(rows, _NUM_TRUTHS, [])
+        for name, rows in _joined(main, large).items()
     }
     path = pathlib.Path(_FIGURES.value) / "noisy_or_five.png"
     report.save(report.plot_data_sets(panels, _NUM_TRUTHS), path)
@@ -399,18 +370,18 @@ def draw(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
 
 def main() -> None:
     """Prints every claim's tables and draws the figure."""
+    all_cells = itertools.chain(*(cells for _, *cells in _SECTIONS.values()))
+    tables = {cell: read_cell(*cell) for cell in dict.fromkeys(all_cells)}
     for title, (print_section, *cells) in _SECTIONS.items():
         print(f"### {title}\n")
-        tables = [read_cell(*cell) for cell in cells]
-        for (cell, datasets), found in zip(cells, tables, strict=True):
-            missing = [name for name in datasets if name not in found]
+        for name, datasets in cells:
+            missing = [of for of in datasets if of not in tables[name, datasets]]
             if missing:
-                print(f"Not there: {cell} of {', '.join(missing)}.\n")
-        if tables[0]:
-            print_section(*tables)
-    five = read_cell(*_FIVE)
-    if five:
-        draw(five, read_cell(*_LARGE))
+                print(f"Not there: {name} of {', '.join(missing)}.\n")
+        if tables[cells[0]]:
+            print_section(*(tables[cell] for cell in cells))
+    if tables[_FIVE]:
+        draw(tables[_FIVE], tables[_LARGE])
 
 
 if __name__ == "__main__":

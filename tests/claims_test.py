@@ -6,6 +6,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import noisy_or_claims as claims
+from lvm_jax import report
 from lvm_jax.files import table
 
 
@@ -80,19 +81,19 @@ def test_a_cell_may_be_in_parts(folder):
 
 def test_p_values_count_all_comparisons_of_a_claim(folder):
     del folder
-    alone = claims.Comparison(1.0, 0.1, 1.9, 0.03, "Welch")
+    alone = report.Comparison(1.0, 0.1, 1.9, 0.03, "Welch")
     family = {name: alone._replace(p_value=0.9) for name in range(9)}
-    assert claims.decide({"one": alone})["one"].direction == "more"
-    decided = claims.decide({"one": alone, **family})["one"]
+    assert claims.direction(report.adjust({"one": alone})["one"]) == "more"
+    decided = report.adjust({"one": alone, **family})["one"]
     assert decided.p_value == pytest.approx(0.3)
-    assert decided.direction == "undecided"
-    less = claims.decide({"one": alone._replace(estimate=-1.0)})["one"]
-    assert less.direction == "less"
+    assert claims.direction(decided) == "undecided"
+    less = report.adjust({"one": alone._replace(estimate=-1.0)})["one"]
+    assert claims.direction(less) == "less"
 
 
 def test_harm_is_little_where_the_interval_stays_above_a_truth(capsys):
     main, large = (
-        {"IMG": claims.report.add_shares(_rows(levels), 8)}
+        {"IMG": report.add_shares(_rows(levels), 8)}
         for levels in ({8: _FEW, 16: _MANY, 32: _FEW}, {64: _MANY, 128: _FEW})
     )
     claims.print_harm(main, large)
@@ -126,7 +127,7 @@ def test_the_best_rate_of_a_level_is_chosen_by_the_objective_alone():
     [((40, 40), "holds"), ((10, 40), "refuted"), ((34, 40), "undecided")],
 )
 def test_the_filter_is_judged_by_the_share_of_exact_models(counts, expected):
-    share = claims.report.share_interval(*counts)
+    share = report.share_interval(*counts)
     assert claims.share_verdict(share) == expected
     assert claims.share_verdict(None) == "no full run"
 

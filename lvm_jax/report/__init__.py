@@ -5,7 +5,13 @@ as a `matplotlib.figure.Figure`, and they leave matplotlib as they find it.
 """
 
 from lvm_jax.files.table import read_rows
-from lvm_jax.report.comparison import Comparison, compare, format_differences, holm
+from lvm_jax.report.comparison import (
+    Comparison,
+    adjust,
+    compare,
+    format_differences,
+    holm,
+)
 from lvm_jax.report.figures import (
     plot_by_epoch,
     plot_data_sets,
@@ -36,6 +42,7 @@ __all__ = [
     "Pooled",
     "Summary",
     "add_shares",
+    "adjust",
     "compare",
     "difference_interval",
     "format_differences",

@@ -42,8 +42,8 @@ class Comparison(NamedTuple):
       estimate: the difference of means or of shares.
       low: lower end of its 95% interval, nan where there is none.
       high: upper end, likewise.
-      p_value: of no difference, two-sided and of this comparison alone; nan where it
-        cannot be said.
+      p_value: of no difference, two-sided, of this comparison alone or adjusted for a
+        family (`adjust`); nan where it cannot be said.
       kind: by which methods.
     """
 
@@ -52,6 +52,12 @@ class Comparison(NamedTuple):
     high: float
     p_value: float
     kind: str
+
+    def format(self, digits: int, scale: float = 1.0) -> str:
+        """The signed difference with its interval, and the p value."""
+        interval = Interval(self.estimate, self.low, self.high)
+        p_text = "p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.3f}"
+        return f"{interval.format(digits, scale, '+')}, {p_text}"
 
 
 def compare(
@@ -174,6 +180,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def adjust(family: Mapping[Any, Comparison]) -> dict[Any, Comparison]:
+    """The comparisons of a family with p values adjusted for it, by `holm`."""
+    adjusted = holm([comparison.p_value for comparison in family.values()])
+    return {
+        key: comparison._replace(p_value=p_value)
+        for (key, comparison), p_value in zip(family.items(), adjusted, strict=True)
+    }
+
+
 class _Pair(NamedTuple):
     """Rows that are compared with others."""
 
@@ -236,9 +251,9 @@ def format_differences(
             for pair in pairs
             if not is_bound([*pair.rows, *pair.others], of.name)
         }
-        adjusted = holm([comparison.p_value for comparison in family.values()])
-        for (title, comparison), p_value in zip(family.items(), adjusted, strict=True):
-            lines[title].append(_format(of, comparison, p_value))
+        for title, comparison in adjust(family).items():
+            text = comparison.format(of.digits, of.scale)
+            lines[title].append(f"{of.header} {text} ({comparison.kind})")
         if family:
             sizes.append(f"{of.header} {len(family)}")
     text = [f"{title}: {'; '.join(parts)}" for title, parts in lines.items() if parts]
@@ -248,12 +263,6 @@ def format_differences(
             f"for the number of comparisons in a column: {'; '.join(sizes)}"
         )
     return text
-
-
-def _format(of: _Compared, comparison: Comparison, p_value: float) -> str:
-    interval = Interval(*comparison[:3]).format(of.digits, of.scale, "+")
-    p_text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-    return f"{of.header} {interval}, {p_text} ({comparison.kind})"
 
 
 def _pair_levels(rows: Sequence[Row]) -> list[_Pair]:
