@@ -307,7 +307,8 @@ def _iterate(
         is_last = index == _ITERATIONS_PER_ROUND - 1
         new = update_weights(slots.weights, jax.nn.sigmoid(logits), slope, is_last)
         change = _sum((is_on * (new - slots.weights) ** 2).sum(1))
-        has_ended = slots.has_ended | ~(change > tolerance)
+        # By the published update alone: the other one takes shorter steps.
+        has_ended = slots.has_ended | (~is_last & ~(change > tolerance))
         has_ended |= slots.iterations == MAX_ITERATIONS
         return _Slots(
             slots.place,
@@ -392,10 +393,10 @@ def infer(
 ) -> Posterior:
     """The E-step: weights and q of samples, each on its own, from w = 1/K on.
 
-    A sample whose next update would change its weights by less than the tolerance, or
-    that has had MAX_ITERATIONS updates, has ended and makes room for another. Only
-    weights of variables that are on matter, and samples with about as many of them run
-    side by side.
+    A sample whose next published update would change its weights by less than the
+    tolerance, or that has had MAX_ITERATIONS updates, has ended and makes room for
+    another. Only weights of variables that are on matter, and samples with about as
+    many of them run side by side.
 
     Args:
       rates: Rates with K latents, of which those that are not live are never on.
