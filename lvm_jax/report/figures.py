@@ -16,7 +16,7 @@ from lvm_jax.report.rows import (
     Row,
     group,
     is_bound,
-    is_count,
+    is_counted,
     num_samples,
     values_of,
 )
@@ -105,10 +105,7 @@ def plot_data_sets(
     )
     for of_row, (fields, label, most) in zip(grid, rows, strict=True):
         for axes, (name, some) in zip(of_row, summaries.items(), strict=True):
-            series = {
-                text: {row.level: getattr(row, field) for row in some}
-                for field, text in fields.items()
-            }
+            (series,) = _recovery_panels(some, fields, [some[0].setting]).values()
             handles = _draw_series(axes, series, levels[name])
             axes.set(ylim=(-0.04 * most, 1.04 * most))
         of_row[0].set_ylabel(label)
@@ -504,7 +501,7 @@ def _draw_bands(
     """A line and a band of 95% intervals for each level, of the setting at a place."""
     values = np.asarray(results.history[column])[:, setting]
     diverged = np.asarray(results.history["diverged"], bool)[:, setting]
-    counted = np.ones_like(diverged) if is_count(column) else ~diverged
+    counted = is_counted(column, diverged)
     num_levels, _, num_epochs = values.shape
     lines = []
     for level, color in enumerate(_level_colors(num_levels)):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lvm_jax.report.rows import DATA_SEED, Row, is_count
+from lvm_jax.report.rows import DATA_SEED, Row, is_counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def _mean_run(results: Any, column: str) -> np.ndarray:
     values, diverged = results.history[column], results.history["diverged"]
     if column == "diverged":
         return values.all(axis=2)
-    counted = np.ones_like(diverged) if is_count(column) else ~diverged
+    counted = is_counted(column, diverged)
     number = counted.sum(axis=2)
     total = np.sum(values, axis=2, where=counted, dtype=float)
     return np.divide(total, number, out=np.zeros(total.shape), where=number > 0)

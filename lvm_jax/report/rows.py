@@ -63,6 +63,16 @@ def is_share(rows: Iterable[Row], name: str) -> bool:
     return any(isinstance(row.get(name), bool | np.bool_) for row in rows)
 
 
+def is_counted(name: str, diverged: np.ndarray) -> np.ndarray:
+    """Which runs a column has values of, as bool: all of a count, else not diverged.
+
+    Args:
+      name: of the column.
+      diverged: [...] bool.
+    """
+    return np.ones_like(diverged) if is_count(name) else ~diverged
+
+
 def is_bound(rows: Iterable[Row], measure: str) -> bool:
     """Whether a measure of these rows is a lower bound."""
     return any(row.get(f"{measure}_is_bound", False) for row in rows)
