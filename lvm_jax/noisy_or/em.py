@@ -688,20 +688,14 @@ def _learner(
     def step(key, state, live, batch):
         del key  # Nothing is drawn.
         x, posterior = expect(state.params, live, batch)
-        new = improve(state.params, x, posterior)
-        priors, failures = (
-            jax.tree.map(
-                lambda new, old: jnp.where(
-                    jnp.expand_dims(live, range(1, new.ndim)) > 0, new, old
-                ),
-                *pair,
-            )
-            for pair in (
-                (new.prior_logits, state.params.prior_logits),
-                (new.failure_logits, state.params.failure_logits),
-            )
+        old, new = state.params, improve(state.params, x, posterior)
+        is_live = live > 0
+        new = NoisyOr(
+            jnp.where(is_live, new.prior_logits, old.prior_logits),
+            jnp.where(is_live[:, None], new.failure_logits, old.failure_logits),
+            new.noise_logits,
         )
-        return State(NoisyOr(priors, failures, new.noise_logits)), info(posterior)
+        return State(new), info(posterior)
 
     def evaluate(key, state, live, data):
         del key  # Nothing is drawn.

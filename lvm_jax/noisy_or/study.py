@@ -45,18 +45,19 @@ STUDY_LARGE_BATCH = {
     "PLNT": _setting(_LEVELS[:3], [0.01] * 3, [1e-3, 1e-3, 1e-4]),
 }
 
-_FIVE = ("IMG", "UNIF", "CON8", "CON24", "PLNT")
+
+def _everywhere(hyperparams):
+    """The same for all data sets that are well specified, and levels up to 32."""
+    names = ("IMG", "UNIF", "CON8", "CON24", "PLNT")
+    return {name: dict.fromkeys(_LEVELS[:3], hyperparams) for name in names}
+
 
 # Batches of 1, 2 epochs, PLNT 3.
-STUDY_MEAN_FIELD = {
-    name: {level: MeanFieldHyperparams(0.01) for level in _LEVELS[:3]} for name in _FIVE
-}
+STUDY_MEAN_FIELD = _everywhere(MeanFieldHyperparams(0.01))
 
 # All samples in a step, 100 epochs.
-STUDY_EM = {name: dict.fromkeys(_LEVELS[:3], EmHyperparams()) for name in _FIVE}
-STUDY_GRADIENT_EM = {
-    name: dict.fromkeys(_LEVELS[:3], GradientEmHyperparams()) for name in _FIVE
-}
+STUDY_EM = _everywhere(EmHyperparams())
+STUDY_GRADIENT_EM = _everywhere(GradientEmHyperparams())
 
 
 class Training(NamedTuple):
