@@ -286,7 +286,8 @@ def _learn(truth: true_grammar.Truth, plan: lvm_jax.Plan) -> None:
         )
         for name, label in _BY_EPOCH.items()
     }
-    _SWEEP.report(
+    cli.report(
+        _SWEEP.workdir,
         {_DATA.seed: trained},
         _HEADERS,
         measures=lambda *_: measure(functools.partial(_test_measures, test), results),

@@ -146,7 +146,14 @@ def main() -> None:
             noisy_or.true_log_likelihood, trained
         )
         figures["latents.png"] = functools.partial(_plot_latents, task, results)
-    _SWEEP.report(trained, _HEADERS, measures=_measure, truth=truth, figures=figures)
+    cli.report(
+        _SWEEP.workdir,
+        trained,
+        _HEADERS,
+        measures=_measure,
+        truth=truth,
+        figures=figures,
+    )
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def main() -> None:
         )
         truth[_ERROR] = cli.mean_of_truths(true_error, trained)
         figures["cosines.png"] = functools.partial(_plot_cosines, task, results)
-    _SWEEP.report(trained, _HEADERS, truth=truth, figures=figures, digits=6)
+    cli.report(
+        _SWEEP.workdir, trained, _HEADERS, truth=truth, figures=figures, digits=6
+    )
 
 
 if __name__ == "__main__":

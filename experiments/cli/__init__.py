@@ -2,8 +2,9 @@
 
 from experiments.cli.data import MAX_SAMPLES, Data, Drawn, Own
 from experiments.cli.definitions import LARGEST, define_levels, define_numbers
+from experiments.cli.report import mean_of_truths, pictured, report
 from experiments.cli.run import run
-from experiments.cli.sweep import Sweep, Trained, mean_of_truths, pictured
+from experiments.cli.sweep import Sweep, Trained
 
 __all__ = [
     "LARGEST",
@@ -17,5 +18,6 @@ __all__ = [
     "define_numbers",
     "mean_of_truths",
     "pictured",
+    "report",
     "run",
 ]

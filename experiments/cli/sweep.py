@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from absl import flags
 
 import lvm_jax
@@ -20,8 +18,6 @@ from experiments.cli.definitions import (
     define_whole_numbers,
     given_flags,
 )
-from lvm_jax import report as reports
-from lvm_jax.files import table
 from lvm_jax.sweep import devices
 from lvm_jax.training import (
     Interruption,
@@ -39,10 +35,6 @@ from lvm_jax.types import Hyperparams, Level, Task
 _OF_ONE_PROCESS = ("coordinator", "process_id", "workdir")  # not of all of a job
 _OF_SEVERAL = {"data_seeds": "a workdir of each"}  # identity of a workdir of others
 _EXIT_STOPPED = 143  # of a process whose job was told to stop by another
-
-
-# Further columns of kept models.
-Measure = Callable[[lvm_jax.Results, Task], dict[str, np.ndarray]]
 
 
 class Trained(NamedTuple):
@@ -274,10 +266,14 @@ class Sweep:
             sys.exit(stop.status)
         return results
 
-    def _hold(self) -> None:
-        """Holds the workdir until the binary ends, its report included."""
+    def _hold(self, asked: Mapping[str, Any] | None = None) -> None:
+        """Holds the workdir until the binary ends, its report included.
+
+        Args:
+          asked: its identity; None for any.
+        """
         if devices.is_first_process():
-            failure.at_end.enter_context(ownership.opened(self.workdir, None))
+            failure.at_end.enter_context(ownership.opened(self.workdir, asked))
 
     def check(self, task: Task, plan: lvm_jax.Plan) -> None:
         """Refuses what `train` would refuse, before the task's data are there.
@@ -355,11 +351,9 @@ class Sweep:
             print(describe(task, plan, **where))
             sys.exit(0)
         self._hold()
-        results = self._run(task, plan, self._whole["epochs"].value, where)
-        if not devices.is_first_process():
-            sys.exit(0)
-        self._write_flags(plan)
-        return Trained(results, workdir.read_task(self.workdir, task))
+        trained = self._train_in(self.workdir, task, plan)
+        self._end(plan)
+        return trained
 
     def train_each(
         self,
@@ -395,19 +389,23 @@ class Sweep:
         trained = {}
         for seed, folder in folders.items():
             print(f"data seed {seed}:", flush=True)
-            task, where = make_task(seed), self._where(folder)
-            results = self._run(task, plan, self._whole["epochs"].value, where)
-            if devices.is_first_process():
-                trained[seed] = Trained(results, workdir.read_task(folder, task))
-        if not devices.is_first_process():
-            sys.exit(0)
-        self._write_flags(plan)
+            trained[seed] = self._train_in(folder, make_task(seed), plan)
+        self._end(plan)
         return trained
 
+    def _train_in(
+        self, folder: pathlib.Path, task: Task, plan: lvm_jax.Plan
+    ) -> Trained:
+        """Trains in a workdir, of which the first process of a job reads the task."""
+        where = self._where(folder)
+        results = self._run(task, plan, self._whole["epochs"].value, where)
+        if devices.is_first_process():
+            task = workdir.read_task(folder, task)
+        return Trained(results, task)
+
     def _begin_several(self, folders: Sequence[pathlib.Path]) -> None:
-        """Holds a workdir of others until the binary ends."""
-        identity = None if self.is_overwriting else _OF_SEVERAL
-        failure.at_end.enter_context(ownership.opened(self.workdir, identity))
+        """Makes the workdir that is held one of others, once they are checked."""
+        self._hold(None if self.is_overwriting else _OF_SEVERAL)
         for folder in folders:
             ownership.check(folder, None)
         if self.is_overwriting:
@@ -415,89 +413,9 @@ class Sweep:
             ownership.warn_of(self.workdir, sorted(left))
         workdir.mark(self.workdir, _OF_SEVERAL)
 
-    def _write_flags(self, plan: lvm_jax.Plan) -> None:
+    def _end(self, plan: lvm_jax.Plan) -> None:
+        """Ends processes but the first, which writes what was asked for."""
+        if not devices.is_first_process():
+            sys.exit(0)
         about = {"flags": given_flags(), "plan": plan_as_json(plan)}
         workdir.write_json(self.workdir / workdir.FLAGS, about)
-
-    def report(
-        self,
-        trained: Mapping[int, Trained],
-        headers: Mapping[str, str] | None = None,
-        *,
-        measures: Measure | None = None,
-        limits: Mapping[str, tuple[float, float]] | None = None,
-        truth: Mapping[str, float | None] | None = None,
-        figures: Mapping[str, Callable[[], Any]] | None = None,
-        digits: int = 2,
-    ) -> None:
-        """Prints the table, and writes it and the figures.
-
-        Args:
-          trained: of `train_each`.
-          headers: label of each measure by column, "label, unit" where it has one; the
-            held-out columns if None.
-          measures: (results, task) -> {column: [level, setting, seed]}, further ones.
-          limits: the least and the largest value possible, of columns that have such.
-          truth: measures of the true model by column, None where they are not known.
-          figures: further ones by file name, each made when it is called.
-          digits: decimals of the measures.
-        """
-        results, columns = _pool(trained, measures)
-        known = {
-            column: value
-            for column, value in (truth or {}).items()
-            if value is not None
-        }
-        table.write_rows(self.workdir / workdir.KEPT, results.kept_rows(**columns))
-        try:
-            text = reports.write(
-                results,
-                self.workdir / workdir.FIGURES,
-                measures=columns,
-                headers=headers,
-                limits=limits,
-                truth=known,
-                figures=figures,
-                digits=digits,
-            )
-        except ValueError as error:
-            print(*getattr(error, "__notes__", []), sep="\n")
-            raise
-        print(text)
-        for column, value in known.items():
-            label, _, unit = (headers or {}).get(column, column).partition(", ")
-            print(f"{label} of the truth: {value:.{digits}f} {unit}".rstrip())
-        print(f"tables, parameters and figures are in {self.workdir}")
-
-
-def _pool(
-    trained: Mapping[int, Trained], measures: Measure | None
-) -> tuple[lvm_jax.Results | reports.Pooled, dict[str, np.ndarray]]:
-    """Results to report on, of one sample or of several, and their further columns."""
-    measured = [measures(*of) if measures else {} for of in trained.values()]
-    parts = {seed: of.results for seed, of in trained.items()}
-    if len(parts) == 1:
-        return next(iter(parts.values())), measured[0]
-    columns = {name: np.stack([of[name] for of in measured]) for name in measured[0]}
-    return reports.pool(parts), columns
-
-
-def mean_of_truths(
-    function: Callable[[Task], float | None], trained: Mapping[int, Trained]
-) -> float | None:
-    """A measure of the true model, over data seeds; None if it is known of none."""
-    values = [function(task) for _, task in trained.values()]
-    return None if None in values else float(np.mean(values))
-
-
-def pictured(results: lvm_jax.Results) -> tuple[Level, Any, Any]:
-    """A run for pictures: the first one, at the first level with latents to spare.
-
-    Returns:
-      Its level, and `params` and `live` of the model that it keeps.
-    """
-    levels = results.plan.levels
-    num_truths = results.num_truths or 0
-    spare = (k for k in levels if jax.tree.leaves(k)[-1] > num_truths)
-    level = next(spare, levels[0])
-    return level, *results.kept_model(level)
