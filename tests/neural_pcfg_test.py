@@ -532,7 +532,7 @@ def test_the_truth_s_nll_is_of_probabilities_given_the_lengths(sharp, monkeypatc
     """Against the sum of the probabilities of all sentences of two or three words."""
     for name, value in {"_MIN_WORDS": 2, "_MAX_WORDS": 3}.items():
         monkeypatch.setattr(experiment, name, types.SimpleNamespace(value=value))
-    monkeypatch.setattr(experiment, "_DATA", types.SimpleNamespace(key=None))
+    monkeypatch.setattr(experiment, "_DATA", types.SimpleNamespace(seed=0))
     nothing = types.SimpleNamespace(
         init=lambda *_: _Sum(jnp.zeros(()), jnp.zeros(())), model=lambda *_: sharp
     )
