@@ -235,11 +235,6 @@ def start_weights(live: chex.Array, num_observed: int) -> chex.Array:
     return jnp.broadcast_to(weights[:, None], (live.size, num_observed))
 
 
-def _sum(values: chex.Array) -> chex.Array:
-    """Over the last axis. XLA's reductions on a CPU round by the batch's shape."""
-    return values @ jnp.ones(values.shape[-1])
-
-
 def off_logits(rates: Rates, x: chex.Array) -> chex.Array:
     """[..., K]. Logits of q by what is off in x [..., D] alone, and the prior."""
     return rates.prior_logits - jnp.einsum("...d,kd->...k", 1 - x, rates.theta)
@@ -248,9 +243,9 @@ def off_logits(rates: Rates, x: chex.Array) -> chex.Array:
 def bound(rates: Rates, x: chex.Array, logits: chex.Array) -> chex.Array:
     """[...]. The bound at the best q for weights, whose logits are given, in nats."""
     _, on, _ = _off(rates.leak)
-    alone = _sum(jnp.where(x > 0, jnp.log(on), -rates.leak))
+    alone = jnp.where(x > 0, jnp.log(on), -rates.leak).sum(-1)
     prior = log_sigmoid(-rates.prior_logits) - log_sigmoid(-logits)
-    return alone + _sum(prior)
+    return alone + prior.sum(-1)
 
 
 class _Samples(NamedTuple):
@@ -303,10 +298,10 @@ def _iterate(
         gain, slope = gains(theta, odds, slots.weights)
         # Kept, or XLA would compute exponentials and logarithms for each of the sums.
         evidence, slope = jax.lax.optimization_barrier((slots.weights * gain, slope))
-        logits = samples.off_logits + _sum(is_on * evidence)
+        logits = samples.off_logits + (is_on * evidence).sum(-1)
         is_last = index == _ITERATIONS_PER_ROUND - 1
         new = update_weights(slots.weights, jax.nn.sigmoid(logits), slope, is_last)
-        change = _sum((is_on * (new - slots.weights) ** 2).sum(1))
+        change = (is_on * (new - slots.weights) ** 2).sum((1, 2))
         # By the published update alone: the other one takes shorter steps.
         has_ended = slots.has_ended | (~is_last & ~(change > tolerance))
         has_ended |= slots.iterations == MAX_ITERATIONS
