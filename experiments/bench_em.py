@@ -17,7 +17,8 @@ from absl import flags
 import lvm_jax
 from experiments import benchmark, cli
 from lvm_jax import noisy_or
-from lvm_jax.noisy_or.em import as_rates, infer, maximize
+from lvm_jax.noisy_or.expectation import as_rates, infer
+from lvm_jax.noisy_or.maximization import maximize
 
 _LEVELS = cli.define_levels([8, 16])
 _AFTER = flags.DEFINE_list("after", ["1", "10"], "Epochs at which it is measured.")

@@ -8,21 +8,18 @@ from scipy import special
 
 import lvm_jax
 from lvm_jax import noisy_or
-from lvm_jax.noisy_or.em import (
+from lvm_jax.noisy_or.expectation import (
     Posterior,
     Rates,
     as_network,
     as_rates,
-    ascend,
     gains,
     infer,
-    maximize,
     off_logits,
-    prior_logits,
-    slopes,
     start_weights,
     update_weights,
 )
+from lvm_jax.noisy_or.maximization import ascend, maximize, prior_logits, slopes
 
 
 @pytest.fixture(scope="module", params=["em_img_k8", "em_img_k12"])
