@@ -10,7 +10,6 @@ from sweep_process import SweepProcess
 
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test is compilation, and most of that LLVM's passes; XLA's own still run.
-# Sweeps that tests start as processes and kill are compiled as anybody's.
 jax.config.update("jax_disable_most_optimizations", True)
 # What one process of a session has compiled the others read, and no home's cache is
 # looked at. The name reaches them by the environment.
@@ -53,7 +52,7 @@ def release_dir() -> pathlib.Path:
     return _reference("release")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reference(tmp_path_factory):
     """The workdir of a sweep that nothing interrupts."""
     path = tmp_path_factory.mktemp("reference") / "run"

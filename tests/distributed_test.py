@@ -18,7 +18,8 @@ _NUM_ROWS = 2 * 4 * 40
 
 
 def _start(path, *more, **how):
-    flags = ["--num_seeds=4", "--epochs=40", "--block=4", "--devices=2", *more]
+    flags = ["--levels=17,18", "--num_seeds=4", "--epochs=40", "--block=4"]
+    flags += ["--devices=2", *more]
     return SweepProcess(path, *flags, **how)
 
 
@@ -70,7 +71,7 @@ def test_two_processes_give_the_files_of_one(tmp_path, alone):
 def test_two_processes_resume_and_grow_and_both_have_the_results(tmp_path, alone):
     """What one process has begun, by the library."""
     path = tmp_path / "run"
-    _wait(_start(path, "--epochs=8", "--levels=4", "--num_seeds=2"))
+    _wait(_start(path, "--epochs=8", "--levels=17", "--num_seeds=2"))
     shutil.rmtree(path / "figures")
     _wait(*_start_two(path, is_library=True))
     _check_same(path, alone)

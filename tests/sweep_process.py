@@ -142,6 +142,7 @@ def run(binary: str, *arguments, **environment) -> subprocess.CompletedProcess:
 def _main(arguments, output, limit, is_privileged, is_library):
     """A sweep in a process of its own."""
     _write_to(output, output)
+    jax.config.update("jax_disable_most_optimizations", True)
     if not is_privileged:
         _drop_capabilities()
     if limit:
