@@ -32,7 +32,8 @@ LEAST_WEIGHT = 1e-30  # whose reciprocal is still finite
 _LARGEST_EXPONENT = 80.0
 _SMALL = 0.125  # below which series are summed
 
-_WIDTHS = 3  # numbers of variables that are on, up to which samples are taken together
+_WIDTHS = 4  # programs, each of samples with up to so many variables that are on
+_LANES = 16  # of which these numbers are multiples, or loops would have a remainder
 _SLOTS = 16  # samples whose iterations run side by side
 _ITERATIONS_PER_ROUND = 8  # before those that have ended make room for others
 
@@ -319,6 +320,13 @@ def _infer_some(
     ]
 
 
+def _widths(num_observed: int) -> list[int]:
+    """Numbers of variables up to which samples are taken together, rising to all."""
+    parts = range(1, _WIDTHS + 1)
+    widths = (-(-num_observed * part // (_WIDTHS * _LANES)) * _LANES for part in parts)
+    return sorted({min(width, num_observed) for width in widths})
+
+
 def infer(
     rates: Rates, live: chex.Array, x: chex.Array, tolerance: chex.Array
 ) -> Posterior:
@@ -350,8 +358,7 @@ def infer(
         jnp.zeros(num_samples, jnp.int32),
     )
     begin = jnp.int32(0)
-    for part in range(1, _WIDTHS + 1):
-        width = -(-num_observed * part // _WIDTHS)
+    for width in _widths(num_observed):
         end = (num_on <= width).sum(dtype=jnp.int32)
         found = _infer_some(
             rates, start[:, :width], samples, tolerance, order, (begin, end), found
