@@ -4,7 +4,7 @@ r"""Speed of EM for noisy-OR networks, on one core.
 
 Learns a network of IMG's 9000 training samples and prints, for each level and at
 some epochs: processor seconds of an E-step and of an M-step, E-iterations of a sample,
-and nanoseconds for each weight in an iteration. About three minutes.
+and nanoseconds for each weight in an iteration. About two minutes.
 """
 
 import functools

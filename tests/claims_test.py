@@ -77,6 +77,9 @@ def test_a_cell_may_be_in_parts(folder):
     tables = claims.read_cell("main", ("IMG", "PLNT"))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
+    lack = claims.missing("main", ("IMG", "PLNT"), tables)
+    assert lack == "Not there: main of IMG (seeds 16 to 31), PLNT.\n"
+    assert not claims.missing("large", ("IMG",), tables)
 
 
 def test_p_values_count_all_comparisons_of_a_claim(folder):
@@ -160,7 +163,8 @@ def test_all_claims_are_printed_from_tables(folder, tmp_path, capsys):
     with flagsaver.flagsaver(figures=str(tmp_path / "figures")):
         claims.main()
     text = capsys.readouterr().out
-    assert text.count("###") == 10 and "family of 8)" in text
-    assert "Not there: main of PLNT, UNIF, CON24." in text
+    assert text.count("###") == 7 and "family of 8)" in text
+    part = "(seeds 6 to 31)"
+    assert f"main of IMG {part}, PLNT, UNIF, CON8 {part}, CON24." in text
     assert "Not there: em of IMG, PLNT, UNIF, CON8, CON24." in text
     assert (tmp_path / "figures" / "noisy_or_five.png").exists()
