@@ -327,6 +327,7 @@ def _widths(num_observed: int) -> list[int]:
     return sorted({min(width, num_observed) for width in widths})
 
 
+@jax.custom_batching.sequential_vmap
 def infer(
     rates: Rates, live: chex.Array, x: chex.Array, tolerance: chex.Array
 ) -> Posterior:
@@ -335,7 +336,9 @@ def infer(
     A sample whose next published update would change its weights by less than the
     tolerance, or that has had MAX_ITERATIONS updates, has ended and makes room for
     another. Only weights of variables that are on matter, and samples with about as
-    many of them run side by side.
+    many of them run side by side. Of several networks, under `jax.vmap`, each has its
+    E-step to itself: side by side their loops would wait for one another, and keep a
+    copy of all weights in every turn.
 
     Args:
       rates: Rates with K latents, of which those that are not live are never on.

@@ -197,13 +197,15 @@ class _Profile(NamedTuple):
     theta_per_leak: chex.Array
 
 
+@jax.custom_batching.sequential_vmap
 def maximize(rates: Rates, x: chex.Array, posterior: Posterior) -> Rates:
     """The M-step: priors, theta and leak that are best for weights and q.
 
     The bound is concave in theta and leak, and separable over variables. Inside of a
     search for the root of its slope by the leak, which is one number for each
     variable, each theta is the root of its own slope for that leak. A latent that is
-    on in less than 1e-6 samples keeps its theta: its slopes are flat.
+    on in less than 1e-6 samples keeps its theta: its slopes are flat. Of several
+    networks, under `jax.vmap`, each is searched for by itself.
 
     Args:
       rates: Rates with K latents and D observed variables, to begin with.
