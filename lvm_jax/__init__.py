@@ -9,10 +9,11 @@ figures, and is imported by name, for it brings matplotlib.
 from lvm_jax import noisy_or, pcfg, sparse_coding
 from lvm_jax.files.samples import read_samples
 from lvm_jax.numerics import key
+from lvm_jax.recurrence import Consensus
 from lvm_jax.sweep.engine import Sweep
 from lvm_jax.sweep.plan import Plan
 from lvm_jax.training.interruption import Interruption
-from lvm_jax.training.measures import agreement, measure
+from lvm_jax.training.measures import agreement, consensus, measure
 from lvm_jax.training.results import Results, load
 from lvm_jax.training.train import train
 from lvm_jax.training.wave import Stopped
@@ -20,6 +21,7 @@ from lvm_jax.types import Buckets, Dataset, Info, Learner, Recovery, Task
 
 __all__ = [
     "Buckets",
+    "Consensus",
     "Dataset",
     "Info",
     "Interruption",
@@ -31,6 +33,7 @@ __all__ = [
     "Sweep",
     "Task",
     "agreement",
+    "consensus",
     "key",
     "load",
     "measure",

@@ -107,6 +107,43 @@ def recover(
     )
 
 
+def matches(
+    model: ModelFn, recover: RecoverFn, params: Any, live: Any, held_out: Any
+) -> tuple[chex.Array, chex.Array]:
+    """Which latent of every other run each run's surviving latents match.
+
+    Args:
+      model: of a learner.
+      recover: of a task; a run's survivors take the place of the truth.
+      params: leaves [R, ...].
+      live: masks [R, K], of each kind of latents.
+      held_out: of the task.
+
+    Returns:
+      [R, R, K] int. The second run's latent that is matched to a latent of the first,
+      -1 where there is none or where that has not survived; and [R, K] bool, which
+      latents of each run survive.
+    """
+
+    def with_others(run):
+        params_of_run, live_of_run = run
+        own = model(params_of_run, live_of_run)
+        survivors = recover(own, own, live_of_run, held_out).kept
+        *others, last = jax.tree.leaves(live_of_run)
+        filtered = jax.tree.unflatten(
+            jax.tree.structure(live_of_run), [*others, survivors.astype(last.dtype)]
+        )
+        truth = model(params_of_run, filtered)
+
+        def with_other(other):
+            found = recover(truth, model(*other), other[1], held_out)
+            return jnp.where(survivors, found.matched, -1)
+
+        return jax.lax.map(with_other, (params, live)), survivors
+
+    return jax.lax.map(with_others, (params, live))
+
+
 def agreement(
     model: ModelFn, recover: RecoverFn, params: Any, live: Any, held_out: Any
 ) -> chex.Array:
@@ -123,21 +160,5 @@ def agreement(
       [R, R]. Of the first run's survivors the share that the second run has; NaN where
       none survives.
     """
-
-    def with_others(run):
-        params_of_run, live_of_run = run
-        own = model(params_of_run, live_of_run)
-        survivors = recover(own, own, live_of_run, held_out).kept
-        *others, last = jax.tree.leaves(live_of_run)
-        filtered = jax.tree.unflatten(
-            jax.tree.structure(live_of_run), [*others, survivors.astype(last.dtype)]
-        )
-        truth = model(params_of_run, filtered)
-
-        def with_other(other):
-            found = recover(truth, model(*other), other[1], held_out)
-            return ((found.matched >= 0) & survivors).sum() / survivors.sum()
-
-        return jax.lax.map(with_other, (params, live))
-
-    return jax.lax.map(with_others, (params, live))
+    matched, survivors = matches(model, recover, params, live, held_out)
+    return (matched >= 0).sum(-1) / survivors.sum(-1)[:, None]

@@ -14,7 +14,7 @@ FAMILIES = {"noisy_or", "sparse_coding", "pcfg"}
 _ORDER = [
     {"types"},
     {"numerics", "files"},
-    {"recovery"},
+    {"recovery", "recurrence"},
     {*FAMILIES, "sweep"},
     {"training", "report"},
 ]

@@ -360,24 +360,40 @@ def _networks_that_differ():
     return jax.tree.map(lambda *leaves: np.stack(leaves)[None], *models)
 
 
-def test_agreement_is_the_share_of_survivors_that_another_run_has():
+@pytest.fixture(scope="module")
+def differing():
+    """A task, and results whose runs have kept these."""
     task = _networks()
     results = _train(task, _plan((4,), (0, 1, 2), {"a": noisy_or.NvilHyperparams()}), 1)
     kept = results.kept[4]
     model = _networks_that_differ()
     results.kept[4] = kept._replace(params=kept.params._replace(model=model))
-    shares = lvm_jax.agreement(task, results)[4]
+    return task, results
+
+
+def test_agreement_is_the_share_of_survivors_that_another_run_has(differing):
+    shares = lvm_jax.agreement(*differing)[4]
     assert shares.shape == (1, 3, 3)
     # The first run has a duplicate, which is no survivor.
     expected = [[1, 1, 0], [3 / 4, 1, 0], [0, 0, 1]]
     np.testing.assert_allclose(shares[0], expected)
 
 
-def test_agreement_needs_something_to_compare_models_by(trained):
+def test_what_two_of_three_runs_have_is_their_consensus(differing):
+    (found,) = lvm_jax.consensus(*differing)[4]
+    assert sorted(found.member.tolist()) == [[0, 2, -1], [1, 1, -1], [2, 0, -1]]
+    assert found.share.tolist() == [0.5] * 3
+    assert len(set(found.medoid.tolist())) == 1 and found.medoid[0] < 2
+    (none,) = lvm_jax.consensus(*differing, share=0.6)[4]
+    assert none.member.shape == (0, 3)
+
+
+@pytest.mark.parametrize("compare", [lvm_jax.agreement, lvm_jax.consensus])
+def test_agreement_needs_something_to_compare_models_by(trained, compare):
     task = _without_truth()
     object.__setattr__(task, "recover", None)
     with pytest.raises(ValueError, match="a task with `recover`, got gamma30 without"):
-        lvm_jax.agreement(task, trained)
+        compare(task, trained)
 
 
 def _train_elsewhere(path):

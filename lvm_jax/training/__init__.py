@@ -1,7 +1,7 @@
 """The durable part: training that resumes, its directory, and its results."""
 
 from lvm_jax.training.interruption import Interruption
-from lvm_jax.training.measures import agreement, measure
+from lvm_jax.training.measures import agreement, consensus, measure
 from lvm_jax.training.progress import Progress, show
 from lvm_jax.training.results import Kept, Results, load, save
 from lvm_jax.training.train import describe, never, train
@@ -16,6 +16,7 @@ __all__ = [
     "Stopped",
     "WorkdirError",
     "agreement",
+    "consensus",
     "describe",
     "load",
     "measure",

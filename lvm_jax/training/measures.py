@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lvm_jax import recovery
+from lvm_jax.recurrence import Consensus, recurring
 from lvm_jax.sweep import devices
 from lvm_jax.training.results import Results
 from lvm_jax.types import Level, Task
@@ -61,10 +62,46 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
     Raises:
       ValueError: if the task has nothing to compare models by.
     """
+    shares = _compare(recovery.agreement, task, results)
+    return {level: np.stack(of_level) for level, of_level in shares.items()}
+
+
+def consensus(
+    task: Task, results: Results, share: float = 0.5
+) -> dict[Level, list[Consensus]]:
+    """Latents that recur in most runs of a level and setting; no truth is needed.
+
+    Args:
+      task: that was trained.
+      results: of it, with two seeds at least.
+      share: of the other runs that have to have a latent.
+
+    Returns:
+      For each level a Consensus of each setting, whose runs are the seeds.
+
+    Raises:
+      ValueError: if the task has nothing to compare models by, or there is one seed.
+    """
+    matches = _compare(recovery.matches, task, results)
+    return {
+        level: [
+            recurring(matched, kept, objective, share)
+            for (matched, kept), objective in zip(
+                of_level, results.kept[level].objective, strict=True
+            )
+        ]
+        for level, of_level in matches.items()
+    }
+
+
+def _compare(
+    function: Callable[..., Any], task: Task, results: Results
+) -> dict[Level, list[Any]]:
+    """A function of `recovery` that compares runs, of each level and setting."""
     if task.recover is None:
         raise ValueError(f"expected a task with `recover`, got {task.name} without")
-    plan, shares = results.plan, {}
-    compare = jax.jit(recovery.agreement, static_argnums=(0, 1))
+    plan, found = results.plan, {}
+    compare = jax.jit(function, static_argnums=(0, 1))
     with devices.settings(plan.precision):
         held_out = jax.tree.map(jnp.asarray, task.held_out)
         for level, kept in results.kept.items():
@@ -77,5 +114,5 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
                 of_settings.append(
                     compare(learner.model, task.recover, params, live, held_out)
                 )
-            shares[level] = np.stack(jax.device_get(of_settings))
-    return shares
+            found[level] = jax.device_get(of_settings)
+    return found

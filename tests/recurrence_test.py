@@ -1,0 +1,172 @@
+"""Latents that recur: of points on a line, whose clusters are plain to see."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+import lvm_jax
+from lvm_jax import recovery, sparse_coding
+from lvm_jax.recurrence import recurring
+
+_NEAR = 1.0  # points that match
+_FAR = 1000.0
+
+
+def _matches(points):
+    """Of runs of points [R, K], NaN where a latent does not survive."""
+    points = np.asarray(points, float)
+    kept = ~np.isnan(points)
+    matched = np.full((len(points), *points.shape), -1)
+    for run, own in enumerate(points):
+        for other, others in enumerate(points):
+            gap = np.nan_to_num(abs(own[:, None] - others), nan=_FAR)
+            cost = np.where(gap <= _NEAR, gap, _FAR)
+            for latent, place in zip(*linear_sum_assignment(cost), strict=True):
+                if cost[latent, place] <= _NEAR:
+                    matched[run, other, latent] = place
+    return matched, kept
+
+
+def _recurring(points, share=0.5, objective=None):
+    objective = np.arange(len(points)) if objective is None else objective
+    return recurring(*_matches(points), np.asarray(objective, float), share)
+
+
+def _values(points, consensus):
+    """The sorted values of each recurring latent's members."""
+    points = np.asarray(points, float)
+    return [
+        sorted(points[run, latent] for run, latent in enumerate(member) if latent >= 0)
+        for member in consensus.member
+    ]
+
+
+def _draw(seed, num_runs=9, truths=(0.0, 10.0, 20.0), lost=0.2, num_false=2):
+    """Runs that lose some truths and have latents of their own, in any order."""
+    random = np.random.default_rng(seed)
+    runs = []
+    for run in range(num_runs):
+        own = [truth + random.normal(0, 0.1) for truth in truths]
+        own = [value if random.random() > lost else np.nan for value in own]
+        false = 100.0 * (1 + run) + 10 * np.arange(num_false)
+        runs.append(random.permutation([*own, *false, np.nan]))
+    return np.array(runs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_most_runs_have_recurs_and_nothing_else(seed):
+    points = _draw(seed)
+    found = _recurring(points)
+    assert (np.diff(found.share) <= 0).all()
+    expected = {}
+    for truth in (0.0, 10.0, 20.0):
+        expected[truth] = sorted(points[abs(points - truth) < 2])
+    of_truth = {round(np.mean(values), -1): values for values in _values(points, found)}
+    assert of_truth == {
+        truth: values for truth, values in expected.items() if len(values) - 1 >= 4
+    }
+    for member, medoid, share in zip(*found, strict=True):
+        assert member[medoid] >= 0
+        assert share == ((member >= 0).sum() - 1) / 8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_runs_and_of_latents_is_nothing_to_it(seed):
+    points, random = _draw(seed), np.random.default_rng(seed)
+    objective = random.permutation(len(points))
+    runs = random.permutation(len(points))
+    moved = random.permuted(points[runs], axis=1)
+    one = _recurring(points, objective=objective)
+    other = _recurring(moved, objective=objective[runs])
+    of_one = zip(_values(points, one), one.medoid, one.share, strict=True)
+    of_other = zip(_values(moved, other), runs[other.medoid], other.share, strict=True)
+    assert sorted(of_one) == sorted(of_other)
+
+
+def test_a_latent_between_two_others_joins_neither():
+    """It is as near to one as to the other, and links what is apart with nothing."""
+    runs = [[0.01 * run, 1.6 + 0.01 * run] for run in range(8)]
+    runs = [*runs[:4], *([a - 0.1, b - 0.1] for a, b in runs[4:])]
+    between = [np.nan, 0.8]
+    found = _recurring([*runs, between])
+    assert found.member[:, -1].tolist() == [-1, -1]
+    assert [np.ptp(values) < 0.5 for values in _values([*runs, between], found)] == [
+        True,
+        True,
+    ]
+    alone = _recurring(runs)
+    assert _values(runs, alone) == _values([*runs, between], found)
+
+
+def test_neighbours_in_a_chain_are_not_one_latent():
+    """Each is near to the next alone, and no two of them are had by most runs."""
+    chain = [[0.9 * run] for run in range(9)]
+    assert len(_recurring(chain).member) == 0
+
+
+def test_what_is_taken_is_taken():
+    """The last run's is near to six that stand with the first run's already."""
+    points = [[0.0], *[[-0.9]] * 3, *[[0.9]] * 6, [1.8]]
+    assert _recurring(points).member.tolist() == [[0] * 10 + [-1]]
+
+
+def test_a_run_that_has_a_latent_twice_gives_one_of_them():
+    points = [[0.0, 0.3, np.nan], [0.0, np.nan, np.nan], [0.01, 50.0, np.nan]]
+    found = _recurring(points)
+    assert _values(points, found) == [[0.0, 0.0, 0.01]]
+
+
+def test_of_equals_the_run_with_the_best_objective_stands_for_them():
+    points = [[0.0], [0.0], [0.0], [0.0]]
+    found = _recurring(points, objective=[1, 3, 2, -np.inf])
+    assert found.medoid.tolist() == [1] and found.share.tolist() == [1.0]
+
+
+def test_a_share_of_the_others_is_asked_for():
+    points = [[0.0, 5.0], [0.0, 5.0], [0.0, np.nan], [0.0, np.nan], [0.0, np.nan]]
+    assert len(_recurring(points, share=0.25).member) == 2
+    assert len(_recurring(points, share=0.3).member) == 1
+
+
+def test_where_nothing_survives_nothing_recurs():
+    found = _recurring(np.full((3, 4), np.nan))
+    assert found.member.shape == (0, 3) and found.share.shape == (0,)
+
+
+def test_one_run_has_nothing_to_agree_with():
+    with pytest.raises(ValueError, match="at least 2 runs to compare, got 1"):
+        _recurring([[0.0]])
+
+
+def test_columns_of_dictionaries_recur_in_any_order():
+    """Three runs with the true columns, of which the last lacks the first six."""
+    dataset = sparse_coding.make(lvm_jax.key(0), 30.0, num_samples=300)
+    task = sparse_coding.task(dataset, num_held_out=200)
+    random, truth = np.random.default_rng(0), np.asarray(dataset.truth.dictionary)
+    orders = [random.permutation(24) for _ in range(3)]
+    dictionaries = np.stack([truth[order] for order in orders])
+    others = random.normal(size=(6, truth.shape[1]))
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    dictionaries[2, orders[2] < 6] = others
+    params = sparse_coding.SparseCoding(
+        np.float32(dictionaries), np.full(3, sparse_coding.model.THRESHOLD)
+    )
+    learner = task.learner(sparse_coding.AlternatingMinimizationHyperparams())
+    compare = jax.jit(recovery.matches, static_argnums=(0, 1))
+    live = np.ones((3, 24), np.float32)
+    found = recurring(
+        *map(
+            np.asarray,
+            compare(learner.model, task.recover, params, live, task.held_out),
+        ),
+        np.arange(3.0),
+    )
+    columns = [
+        {int(orders[run][k]) for run, k in enumerate(member) if k >= 0}
+        for member in found.member
+    ]
+    assert sorted(map(min, columns)) == list(range(24))
+    assert all(len(of_one) == 1 for of_one in columns)
+    assert (found.share == 1).sum() == 18 and (found.share == 0.5).sum() == 6
+    assert (found.member[found.share < 1, 2] == -1).all()
