@@ -252,7 +252,7 @@ def test_a_true_grammar_is_learned_as_durably_as_any_sweep(tmp_path):
     ) as stopped:
         assert any("epoch 1:" in line for line in stopped.stdout)
         stopped.send_signal(signal.SIGTERM)
-        stopped.communicate(timeout=60)
+        stopped.communicate(timeout=300)
     assert stopped.returncode == 143
     assert not workdir.exists() and not (learned / layout.RESULTS).exists()
     refused = run("neural_pcfg", *only, "--data_seed=1")

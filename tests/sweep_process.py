@@ -31,6 +31,7 @@ _FLAGS = [
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
     "--block=1",  # several in a row
 ]
+_PATIENCE = 300  # seconds, on machines that are slow or busy
 _TABLES = (workdir.HISTORY, workdir.KEPT, workdir.RESULTS, workdir.DATA)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["experiments.cli"])
@@ -133,7 +134,7 @@ def run(binary: str, *arguments, **environment) -> subprocess.CompletedProcess:
             args=(binary, arguments, environment, *map(str, files)),
         )
         process.start()
-        process.join(120)
+        process.join(_PATIENCE)
         assert process.exitcode is not None, [file.read_text() for file in files]
         texts = [file.read_text() for file in files]
     return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
@@ -180,7 +181,7 @@ class SweepProcess:
         self.process.start()
 
     def wait(self) -> int:
-        self.process.join(120)
+        self.process.join(_PATIENCE)
         assert self.process.exitcode is not None, self.text
         return self.process.exitcode
 
@@ -195,14 +196,14 @@ class SweepProcess:
 
     def wait_for_training(self) -> None:
         """Returns once its first compiled call is about to begin."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + _PATIENCE
         while "by level" not in self.text:
             assert time.monotonic() < deadline and self.process.is_alive(), self.text
             time.sleep(0.01)
 
     def wait_for_checkpoint(self, after: int = 0) -> None:
         """Returns once a checkpoint later than the epoch `after` is whole."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + _PATIENCE
         while max(checkpoints(self.path), default=0) <= after:
             assert time.monotonic() < deadline and self.process.is_alive(), self.text
             time.sleep(0.005)
