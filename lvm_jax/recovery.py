@@ -144,21 +144,15 @@ def matches(
     return jax.lax.map(with_others, (params, live))
 
 
-def agreement(
-    model: ModelFn, recover: RecoverFn, params: Any, live: Any, held_out: Any
-) -> chex.Array:
+def agreement(matched: chex.Array, kept: chex.Array) -> chex.Array:
     """The share of each run's surviving latents that every other run has.
 
     Args:
-      model: of a learner.
-      recover: of a task; a run's survivors take the place of the truth.
-      params: leaves [R, ...].
-      live: masks [R, K], of each kind of latents.
-      held_out: of the task.
+      matched: [R, R, K] int. Of `matches`.
+      kept: [R, K] bool. Of the same.
 
     Returns:
       [R, R]. Of the first run's survivors the share that the second run has; NaN where
       none survives.
     """
-    matched, survivors = matches(model, recover, params, live, held_out)
-    return (matched >= 0).sum(-1) / survivors.sum(-1)[:, None]
+    return (matched >= 0).sum(-1) / kept.sum(-1)[:, None]

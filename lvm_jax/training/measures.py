@@ -62,8 +62,13 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
     Raises:
       ValueError: if the task has nothing to compare models by.
     """
-    shares = _compare(recovery.agreement, task, results)
-    return {level: np.stack(of_level) for level, of_level in shares.items()}
+    matches = _matches(task, results)
+    with devices.settings(results.plan.precision):
+        shares = jax.jit(jax.vmap(recovery.agreement))
+        return {
+            level: jax.device_get(shares(*map(np.stack, zip(*of_level, strict=True))))
+            for level, of_level in matches.items()
+        }
 
 
 def consensus(
@@ -82,7 +87,6 @@ def consensus(
     Raises:
       ValueError: if the task has nothing to compare models by, or there is one seed.
     """
-    matches = _compare(recovery.matches, task, results)
     return {
         level: [
             recurring(matched, kept, objective, share)
@@ -90,18 +94,16 @@ def consensus(
                 of_level, results.kept[level].objective, strict=True
             )
         ]
-        for level, of_level in matches.items()
+        for level, of_level in _matches(task, results).items()
     }
 
 
-def _compare(
-    function: Callable[..., Any], task: Task, results: Results
-) -> dict[Level, list[Any]]:
-    """A function of `recovery` that compares runs, of each level and setting."""
+def _matches(task: Task, results: Results) -> dict[Level, list[Any]]:
+    """`recovery.matches` of the runs of each level, by setting."""
     if task.recover is None:
         raise ValueError(f"expected a task with `recover`, got {task.name} without")
     plan, found = results.plan, {}
-    compare = jax.jit(function, static_argnums=(0, 1))
+    compare = jax.jit(recovery.matches, static_argnums=(0, 1))
     with devices.settings(plan.precision):
         held_out = jax.tree.map(jnp.asarray, task.held_out)
         for level, kept in results.kept.items():
