@@ -12,8 +12,9 @@ from lvm_jax.numerics import key
 from lvm_jax.recurrence import Consensus
 from lvm_jax.sweep.engine import Sweep
 from lvm_jax.sweep.plan import Plan
+from lvm_jax.training.agreement import agreement, consensus, recommend
 from lvm_jax.training.interruption import Interruption
-from lvm_jax.training.measures import agreement, consensus, measure
+from lvm_jax.training.measures import measure
 from lvm_jax.training.results import Results, load
 from lvm_jax.training.train import train
 from lvm_jax.training.wave import Stopped
@@ -40,6 +41,7 @@ __all__ = [
     "noisy_or",
     "pcfg",
     "read_samples",
+    "recommend",
     "sparse_coding",
     "train",
 ]

@@ -4,7 +4,7 @@ Arrays in, records out; everything works under jit and vmap. A model says what a
 cost, an unused latent and a duplicate are; nothing here knows which model it is.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -107,41 +107,101 @@ def recover(
     )
 
 
+class Runs(NamedTuple):
+    """Models that runs have learned, to be compared.
+
+    Attributes:
+      model: of their learner.
+      params: leaves [R, ...].
+      live: masks [R, K], of each kind of latents.
+    """
+
+    model: ModelFn
+    params: Any
+    live: Any
+
+
+def _filtered(live: Any, survivors: chex.Array) -> Any:
+    """The masks of a run whose last kind of latents are the survivors alone."""
+    *others, last = jax.tree.leaves(live)
+    return jax.tree.unflatten(
+        jax.tree.structure(live), [*others, survivors.astype(last.dtype)]
+    )
+
+
+def survivors(runs: Runs, recover: RecoverFn, held_out: Any) -> chex.Array:
+    """[R, K] bool. Which latents of each run survive the filter.
+
+    Args:
+      runs: to be filtered.
+      recover: of a task.
+      held_out: of the task.
+    """
+
+    def of_run(run):
+        params, live = run
+        own = runs.model(params, live)
+        return recover(own, own, live, held_out).kept
+
+    return jax.lax.map(of_run, (runs.params, runs.live))
+
+
 def matches(
-    model: ModelFn, recover: RecoverFn, params: Any, live: Any, held_out: Any
-) -> tuple[chex.Array, chex.Array]:
+    runs: Runs,
+    others: Runs,
+    kept: chex.Array,
+    recover: RecoverFn,
+    held_out: Any,
+) -> chex.Array:
     """Which latent of every other run each run's surviving latents match.
 
     Args:
-      model: of a learner.
-      recover: of a task; a run's survivors take the place of the truth.
-      params: leaves [R, ...].
-      live: masks [R, K], of each kind of latents.
+      runs: R of them; their survivors take the place of the truth.
+      others: R' of them, which may have another number of latents.
+      kept: [R, K] bool. Of `survivors`.
+      recover: of a task.
       held_out: of the task.
 
     Returns:
-      [R, R, K] int. The second run's latent that is matched to a latent of the first,
-      -1 where there is none or where that has not survived; and [R, K] bool, which
-      latents of each run survive.
+      [R, R', K] int. The second run's latent that is matched to a latent of the first,
+      -1 where there is none or where that has not survived.
     """
 
     def with_others(run):
-        params_of_run, live_of_run = run
-        own = model(params_of_run, live_of_run)
-        survivors = recover(own, own, live_of_run, held_out).kept
-        *others, last = jax.tree.leaves(live_of_run)
-        filtered = jax.tree.unflatten(
-            jax.tree.structure(live_of_run), [*others, survivors.astype(last.dtype)]
-        )
-        truth = model(params_of_run, filtered)
+        params, live, of_run = run
+        truth = runs.model(params, _filtered(live, of_run))
 
         def with_other(other):
-            found = recover(truth, model(*other), other[1], held_out)
-            return jnp.where(survivors, found.matched, -1)
+            found = recover(truth, others.model(*other), other[1], held_out)
+            return jnp.where(of_run, found.matched, -1)
 
-        return jax.lax.map(with_other, (params, live)), survivors
+        return jax.lax.map(with_other, (others.params, others.live))
 
-    return jax.lax.map(with_others, (params, live))
+    return jax.lax.map(with_others, (runs.params, runs.live, kept))
+
+
+def matched_truths(
+    runs: Runs, kept: chex.Array, truth: Any, recover: RecoverFn, held_out: Any
+) -> chex.Array:
+    """[R, K] int. The truth that each survivor of a run is matched to, or -1.
+
+    Args:
+      runs: R of them.
+      kept: [R, K] bool. Of `survivors`.
+      truth: of a task.
+      recover: of the task.
+      held_out: likewise.
+    """
+
+    def of_run(run):
+        params, live, of_run = run
+        live = _filtered(live, of_run)
+        matched = recover(truth, runs.model(params, live), live, held_out).matched
+        place = jnp.where(matched < 0, of_run.size, matched)
+        truths = jnp.full(of_run.size, -1)
+        return truths.at[place].set(jnp.arange(matched.size), mode="drop")
+
+    return jax.lax.map(of_run, (runs.params, runs.live, kept))
 
 
 def agreement(matched: chex.Array, kept: chex.Array) -> chex.Array:
@@ -149,7 +209,7 @@ def agreement(matched: chex.Array, kept: chex.Array) -> chex.Array:
 
     Args:
       matched: [R, R, K] int. Of `matches`.
-      kept: [R, K] bool. Of the same.
+      kept: [R, K] bool. Of `survivors`.
 
     Returns:
       [R, R]. Of the first run's survivors the share that the second run has; NaN where

@@ -4,9 +4,16 @@ No truth is needed, and no model is known here: arrays of which latent of a run 
 which of another come in, from `recovery.matches`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
+
+_CONFIDENCE = 0.95
+# Of pairs of members of two recurring latents, more than these match where the latents
+# are one.
+_MAJORITY = 0.5
 
 
 class Consensus(NamedTuple):
@@ -16,11 +23,34 @@ class Consensus(NamedTuple):
       member: [C, R] int. The latent of each run that is of it, -1 where there is none.
       medoid: [C] int. The run whose latent stands for all of them.
       share: [C]. Of the other runs those that have it.
+      low: [C]. Where the share's 95% interval over runs begins, Wilson's.
+      high: [C]. Where it ends.
+      latents: parameters [C, ...] of the medoids by name, as the task's `latents` has
+        them.
+      spread: [C, ...] of the same names. Standard deviation over members.
     """
 
     member: np.ndarray
     medoid: np.ndarray
     share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    latents: Mapping[str, np.ndarray]
+    spread: Mapping[str, np.ndarray]
+
+    def above(self, share: float) -> "Consensus":
+        """Those of a share of the other runs at least."""
+        is_above = self.share >= share
+        return self._replace(
+            **{
+                name: getattr(self, name)[is_above]
+                for name in ("member", "medoid", "share", "low", "high")
+            },
+            **{
+                name: {key: value[is_above] for key, value in of.items()}
+                for name, of in (("latents", self.latents), ("spread", self.spread))
+            },
+        )
 
 
 def links(matched: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -36,15 +66,20 @@ def links(matched: np.ndarray, kept: np.ndarray) -> np.ndarray:
       where there is none. Of its own run a survivor is linked with itself.
     """
     num_runs, num_latents = kept.shape
-    run, other = np.ogrid[:num_runs, :num_runs]
-    run, other = run[..., None], other[..., None]
-    latent = np.arange(num_latents)
-    place = np.maximum(matched, 0)
-    is_link = (matched >= 0) & (matched[other, run, place] == latent)
-    linked = np.where(is_link, matched, -1)
-    own = np.where(kept, latent, -1)
+    linked = _links_between(matched, matched)
+    own = np.where(kept, np.arange(num_latents), -1)
     linked[np.arange(num_runs), np.arange(num_runs)] = own
     return linked.swapaxes(1, 2)
+
+
+def _links_between(matched: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """[R, R', K]. Of `matched` what `back` [R', R, K'] matches the other way, or -1."""
+    run, other = np.ogrid[: matched.shape[0], : matched.shape[1]]
+    run, other = run[..., None], other[..., None]
+    is_link = (matched >= 0) & (
+        back[other, run, np.maximum(matched, 0)] == np.arange(matched.shape[2])
+    )
+    return np.where(is_link, matched, -1)
 
 
 def _members(
@@ -74,23 +109,6 @@ def _members(
     return member, int(agrees[np.ix_(is_member, is_member)].sum())
 
 
-def _most_had(
-    linked: np.ndarray, is_left: np.ndarray, objective: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """Of what is left the survivor that most other runs have.
-
-    Returns:
-      [R] int, its members, and its run.
-    """
-
-    def rank(place):
-        member, num_links = _members(linked, is_left, *place)
-        return (member >= 0).sum(), num_links, objective[place[0]]
-
-    run, latent = max(np.argwhere(is_left), key=rank)
-    return _members(linked, is_left, run, latent)[0], int(run)
-
-
 def recurring(
     matched: np.ndarray, kept: np.ndarray, objective: np.ndarray, share: float = 0.5
 ) -> Consensus:
@@ -104,12 +122,12 @@ def recurring(
 
     Args:
       matched: [R, R, K] int. Of `recovery.matches`.
-      kept: [R, K] bool. Of the same.
+      kept: [R, K] bool. Of `recovery.survivors`.
       objective: [R]. Held-out objective of each run, larger for better models.
       share: of the other runs that have to have a latent.
 
     Returns:
-      Consensus.
+      Consensus, without parameters.
 
     Raises:
       ValueError: if there are fewer than two runs.
@@ -118,18 +136,76 @@ def recurring(
     if num_runs < 2:
         raise ValueError(f"expected at least 2 runs to compare, got {num_runs}")
     linked, is_left = links(matched, kept), kept.copy()
-    found = []
-    while is_left.any():
-        member, run = _most_had(linked, is_left, objective)
-        num_others = (member >= 0).sum() - 1
-        if num_others < share * (num_runs - 1):
+    groups = {
+        (int(run), int(latent)): _members(linked, is_left, run, latent)
+        for run, latent in np.argwhere(kept)
+    }
+
+    def rank(place):
+        member, num_links = groups[place]
+        return (member >= 0).sum(), num_links, objective[place[0]]
+
+    members, medoids = [], []
+    while groups:
+        first = max(groups, key=rank)
+        member = groups[first][0]
+        if (member >= 0).sum() - 1 < share * (num_runs - 1):
             break
-        found.append((member, run, num_others / (num_runs - 1)))
+        members.append(member)
+        medoids.append(first[0])
         runs = np.flatnonzero(member >= 0)
         is_left[runs, member[runs]] = False
-    members, medoids, shares = zip(*found, strict=True) if found else ((), (), ())
+        for run in runs:
+            del groups[int(run), int(member[run])]
+        for place in groups:  # others that were linked with what is taken
+            if (linked[place][runs] == member[runs]).any():
+                groups[place] = _members(linked, is_left, *place)
+    return _consensus(np.array(members, int).reshape(-1, num_runs), medoids)
+
+
+def _consensus(member: np.ndarray, medoid: Sequence[int]) -> Consensus:
+    counts, num_others = (member >= 0).sum(1) - 1, member.shape[1] - 1
+    tests = [stats.binomtest(int(count), num_others) for count in counts]
+    intervals = [test.proportion_ci(_CONFIDENCE, method="wilson") for test in tests]
     return Consensus(
-        np.array(members, int).reshape(-1, num_runs),
-        np.array(medoids, int),
-        np.array(shares, float),
+        member,
+        np.array(medoid, int),
+        counts / num_others,
+        np.array([interval.low for interval in intervals], float),
+        np.array([interval.high for interval in intervals], float),
+        {},
+        {},
     )
+
+
+def repeated(
+    consensus: Consensus, other: Consensus, matched: np.ndarray, back: np.ndarray
+) -> np.ndarray:
+    """Which latents of one consensus recur in another, of other runs.
+
+    Two are one if their members match, from both sides, in more than half of the pairs
+    of members, and more of them than in any other pair of recurring latents.
+
+    Args:
+      consensus: of C latents and R runs.
+      other: of C' latents and R' runs.
+      matched: [R, R', K] int. Of `recovery.matches`, the latents of the other runs.
+      back: [R', R, K'] int. The same the other way.
+
+    Returns:
+      [C] int. The place in the other consensus, -1 where there is none.
+    """
+    linked = _links_between(matched, back)
+    shares = np.zeros((len(consensus.member), len(other.member)))
+    for row, member in zip(shares, consensus.member, strict=True):
+        runs = np.flatnonzero(member >= 0)
+        found = linked[runs, :, member[runs]]  # [members, R']
+        is_member = other.member >= 0
+        same = (found == other.member[:, None]) & is_member[:, None]
+        row[:] = same.sum((1, 2)) / (len(runs) * is_member.sum(1))
+    if not shares.size:
+        return np.full(len(shares), -1)
+    place = shares.argmax(1)
+    best = shares.max(1)
+    is_one = (best > _MAJORITY) & (best >= shares.max(0)[place])
+    return np.where(is_one, place, -1)

@@ -123,7 +123,7 @@ class EvaluateFn(Protocol):
 
 
 class ModelFn(Protocol):
-    """The generative model alone."""
+    """The generative model alone; no hyperparameter changes it."""
 
     def __call__(self, params: Any, live: Any) -> Any:
         """The model's parameters, in which dead latents are never on.
@@ -208,6 +208,38 @@ class RecoverFn(Protocol):
         """
 
 
+class LatentsFn(Protocol):
+    """What a model says of each of its latents."""
+
+    def __call__(self, model: Any) -> dict[str, chex.Array]:
+        """Parameters of each latent alone, in units that people read.
+
+        Args:
+          model: what `Learner.model` makes of a run.
+
+        Returns:
+          Arrays [K, ...] by name.
+        """
+
+
+class RedrawFn(Protocol):
+    """A task whose truth is known, as like a user's as can be."""
+
+    def __call__(
+        self, key: chex.PRNGKey, task: "Task", latents: Mapping[str, Any]
+    ) -> "Task":
+        """Draws as many samples from the model that latents make.
+
+        Args:
+          key: random key.
+          task: whose samples what else the model needs is estimated from.
+          latents: arrays [C, ...] by name, of `latents`.
+
+        Returns:
+          Task with samples of the same shapes, and the model as its truth.
+        """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
     """What is learned from what, and what it is compared with.
@@ -226,6 +258,8 @@ class Task:
       truth: tree of arrays, the true model; None if nothing is known, and then there
         are no columns of recovery.
       recover: how models are compared; None if they cannot be.
+      latents: what a model says of each latent; None if nothing.
+      redraw: a task like this one with a known truth; None if there is no such.
       recipe: what the data were made from, as JSON has it, where that says it all;
         None if their digest is to identify them.
       about: what else numbers depend on, as JSON has it.
@@ -238,6 +272,8 @@ class Task:
     validation: Any = None
     truth: Any = None
     recover: RecoverFn | None = None
+    latents: LatentsFn | None = None
+    redraw: RedrawFn | None = None
     recipe: Mapping[str, Any] | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

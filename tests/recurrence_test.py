@@ -1,36 +1,42 @@
 """Latents that recur: of points on a line, whose clusters are plain to see."""
 
-import jax
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
 import lvm_jax
 from lvm_jax import recovery, sparse_coding
-from lvm_jax.recurrence import recurring
+from lvm_jax.recurrence import recurring, repeated
+from lvm_jax.report.intervals import share_interval
 
 _NEAR = 1.0  # points that match
 _FAR = 1000.0
 
 
-def _matches(points):
-    """Of runs of points [R, K], NaN where a latent does not survive."""
-    points = np.asarray(points, float)
-    kept = ~np.isnan(points)
-    matched = np.full((len(points), *points.shape), -1)
+def _matches(points, others):
+    """Of runs of points [R, K] in others, NaN where a latent does not survive."""
+    points, others = np.asarray(points, float), np.asarray(others, float)
+    matched = np.full((len(points), len(others), points.shape[1]), -1)
     for run, own in enumerate(points):
-        for other, others in enumerate(points):
-            gap = np.nan_to_num(abs(own[:, None] - others), nan=_FAR)
+        for other, values in enumerate(others):
+            gap = np.nan_to_num(abs(own[:, None] - values), nan=_FAR)
             cost = np.where(gap <= _NEAR, gap, _FAR)
             for latent, place in zip(*linear_sum_assignment(cost), strict=True):
                 if cost[latent, place] <= _NEAR:
                     matched[run, other, latent] = place
-    return matched, kept
+    return matched
 
 
 def _recurring(points, share=0.5, objective=None):
     objective = np.arange(len(points)) if objective is None else objective
-    return recurring(*_matches(points), np.asarray(objective, float), share)
+    kept = ~np.isnan(np.asarray(points, float))
+    matched = _matches(points, points)
+    return recurring(matched, kept, np.asarray(objective, float), share)
+
+
+def _repeated(points, others):
+    found = _recurring(points), _recurring(others)
+    return repeated(*found, _matches(points, others), _matches(others, points)).tolist()
 
 
 def _values(points, consensus):
@@ -66,9 +72,9 @@ def test_what_most_runs_have_recurs_and_nothing_else(seed):
     assert of_truth == {
         truth: values for truth, values in expected.items() if len(values) - 1 >= 4
     }
-    for member, medoid, share in zip(*found, strict=True):
+    for member, medoid, *interval in zip(*found[:5], strict=True):
         assert member[medoid] >= 0
-        assert share == ((member >= 0).sum() - 1) / 8
+        assert tuple(interval) == share_interval((member >= 0).sum() - 1, 8)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -127,11 +133,49 @@ def test_a_share_of_the_others_is_asked_for():
     points = [[0.0, 5.0], [0.0, 5.0], [0.0, np.nan], [0.0, np.nan], [0.0, np.nan]]
     assert len(_recurring(points, share=0.25).member) == 2
     assert len(_recurring(points, share=0.3).member) == 1
+    assert _recurring(points, 0.25).above(0.3).member.tolist() == [[0] * 5]
 
 
 def test_where_nothing_survives_nothing_recurs():
     found = _recurring(np.full((3, 4), np.nan))
     assert found.member.shape == (0, 3) and found.share.shape == (0,)
+
+
+def test_what_recurs_at_another_level_is_found_there():
+    """Of levels of different widths and numbers of runs, in any order."""
+    few = [[10.0, 0.0], [0.1, 10.0], [0.0, 50.0]]
+    many = [[40.0, 0.0, 20.0, 10.0], [10.1, 20.1, 40.1, 0.1]] * 2
+    few_values, many_values = (
+        _values(few, _recurring(few)),
+        _values(many, _recurring(many)),
+    )
+    place = _repeated(few, many)
+    assert len(place) == 2 and len(many_values) == 4
+    for own, other in zip(few_values, place, strict=True):
+        assert abs(own[0] - many_values[other][0]) < 1
+    back = _repeated(many, few)
+    assert sorted(back) == [-1, -1, 0, 1]
+    assert [place[other] for other in back if other >= 0] == [
+        own for own, other in enumerate(back) if other >= 0
+    ]
+
+
+def test_half_of_the_pairs_is_not_enough_to_be_the_same():
+    """Its members at 0 are near to two of the other's four, those at 0.8 to four."""
+    others = [[0.9], [0.9], [1.6], [1.6]]
+    assert _repeated([[0.0], [0.0]], others) == [-1]
+    assert _repeated([[0.0], [0.8]], others) == [0]
+
+
+def test_one_latent_is_repeated_by_one_alone():
+    """Two at a distance are both near to one between them, which is nearer to one."""
+    assert _repeated([[0.0, 1.7]] * 3, [[0.9, 30.0]] * 3) == [-1, 0]
+
+
+def test_nothing_recurs_in_nothing():
+    nothing = np.full((3, 2), np.nan)
+    assert _repeated(nothing, [[0.0], [0.0]]) == []
+    assert _repeated([[0.0], [0.0]], nothing) == [-1]
 
 
 def test_one_run_has_nothing_to_agree_with():
@@ -153,15 +197,11 @@ def test_columns_of_dictionaries_recur_in_any_order():
         np.float32(dictionaries), np.full(3, sparse_coding.model.THRESHOLD)
     )
     learner = task.learner(sparse_coding.AlternatingMinimizationHyperparams())
-    compare = jax.jit(recovery.matches, static_argnums=(0, 1))
     live = np.ones((3, 24), np.float32)
-    found = recurring(
-        *map(
-            np.asarray,
-            compare(learner.model, task.recover, params, live, task.held_out),
-        ),
-        np.arange(3.0),
-    )
+    runs = recovery.Runs(learner.model, params, live)
+    kept = recovery.survivors(runs, task.recover, task.held_out)
+    matched = recovery.matches(runs, runs, kept, task.recover, task.held_out)
+    found = recurring(np.asarray(matched), np.asarray(kept), np.arange(3.0))
     columns = [
         {int(orders[run][k]) for run, k in enumerate(member) if k >= 0}
         for member in found.member

@@ -371,6 +371,25 @@ def differing():
     return task, results
 
 
+@pytest.fixture(scope="module")
+def levels(differing):
+    """Three runs of each of four levels of one width, their latents those of IMG."""
+    task, _ = differing
+    pictures = {33: [0, 1], 34: [0, 1, 2, 7], 35: [0, 1, 2, 3], 36: [0, 1, 2]}
+    plan = _plan(tuple(pictures), (0, 1, 2), {"a": noisy_or.NvilHyperparams()})
+    results = _train(task, plan, 1)
+    img = noisy_or.img()
+    for level, own in pictures.items():
+        kept = results.kept[level]
+        model = jax.tree.map(np.array, kept.params.model)
+        model.prior_logits[...] = -30  # the filter discards them
+        model.prior_logits[:, :, : len(own)] = img.prior_logits[np.array(own)]
+        model.failure_logits[:, :, : len(own)] = img.failure_logits[np.array(own)]
+        params = kept.params._replace(model=model)
+        results.kept[level] = kept._replace(params=params)
+    return task, results
+
+
 def test_agreement_is_the_share_of_survivors_that_another_run_has(differing):
     shares = lvm_jax.agreement(*differing)[4]
     assert shares.shape == (1, 3, 3)
@@ -384,11 +403,32 @@ def test_what_two_of_three_runs_have_is_their_consensus(differing):
     assert sorted(found.member.tolist()) == [[0, 2, -1], [1, 1, -1], [2, 0, -1]]
     assert found.share.tolist() == [0.5] * 3
     assert len(set(found.medoid.tolist())) == 1 and found.medoid[0] < 2
+    img = noisy_or.img()
+    truth = found.member[:, 0]  # the first run's latents are truths in order
+    np.testing.assert_allclose(found.latents["prior"], img.prior[truth], rtol=1e-5)
+    np.testing.assert_allclose(
+        found.latents["failure"],
+        jax.nn.sigmoid(img.failure_logits[truth] + 0.01),
+        rtol=1e-5,
+    )
+    assert found.spread["failure"].shape == (3, 64)
+    np.testing.assert_allclose(found.spread["failure"], 0, atol=1e-6)
     (none,) = lvm_jax.consensus(*differing, share=0.6)[4]
     assert none.member.shape == (0, 3)
 
 
-@pytest.mark.parametrize("compare", [lvm_jax.agreement, lvm_jax.consensus])
+def test_the_smallest_level_with_most_repeated_latents_is_recommended(levels):
+    """What recurs at one level alone, 7 at 34 and 3 at 35, does not count."""
+    task, results = levels
+    (found,) = lvm_jax.recommend(task, results)
+    repeated = {level: int(of.sum()) for level, of in found.is_repeated.items()}
+    assert repeated == {33: 2, 34: 3, 35: 3} and found.level == 34
+    assert found.is_repeated[34].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "compare", [lvm_jax.agreement, lvm_jax.consensus, lvm_jax.recommend]
+)
 def test_agreement_needs_something_to_compare_models_by(trained, compare):
     task = _without_truth()
     object.__setattr__(task, "recover", None)

@@ -322,3 +322,8 @@ def recover(
         match_threshold=MATCH_LOG_FAILURE,
         duplicate_threshold=DUPLICATE_L1,
     )
+
+
+def latents(model: NoisyOr) -> dict[str, chex.Array]:
+    """Each latent's `prior` [K] and `failure` [K, D], as probabilities."""
+    return {"prior": model.prior, "failure": model.failure}

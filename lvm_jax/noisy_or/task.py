@@ -76,6 +76,7 @@ def task(
         validation=pack(validation),
         learner=functools.partial(learner, num_observed),
         recover=noisy_or.recover,
+        latents=noisy_or.latents,
     )
 
 

@@ -333,3 +333,8 @@ def recover(
     live = jnp.ones(len(model.dictionary)) if live is None else live
     shares = live if held_out is None else usage(model, held_out)
     return recover_by_usage(truth, model, live, shares)
+
+
+def latents(model: SparseCoding) -> dict[str, chex.Array]:
+    """Each latent's `column` [K, D]."""
+    return {"column": model.dictionary}

@@ -53,6 +53,7 @@ def task(
         *parts,
         learner=functools.partial(learner, num_observed),
         recover=sparse_coding.recover,
+        latents=sparse_coding.latents,
     )
 
 
