@@ -41,6 +41,9 @@ _SWEEP = cli.Sweep(
     {name: hyperparams for name, (_, hyperparams) in _LEARNERS.items()},
     levels=[8, 16, 32],
 )
+_RECURRING = cli.Recurring(
+    lambda latents: 1 - latents["failure"], "P(on) of a variable by the latent alone"
+)
 _CRITIC = flags.DEFINE_bool(
     "critic",
     True,
@@ -138,6 +141,7 @@ def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
     plan = _plan()
+    _RECURRING.check(plan, _DATA.seeds)
     trained = _SWEEP.train_each(_task, _DATA.seeds, plan)
     results, task = next(iter(trained.values()))
     truth, figures = {}, {}
@@ -154,6 +158,7 @@ def main() -> None:
         truth=truth,
         figures=figures,
     )
+    _RECURRING.report(_SWEEP, trained, _DATA.names())
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ _DATA = cli.Data(
 _SWEEP = cli.Sweep(
     sparse_coding.AlternatingMinimizationHyperparams, levels=[24, 48, 96]
 )
+_RECURRING = cli.Recurring(lambda latents: latents["column"], "entry of the column")
 _GAMMA = flags.DEFINE_float(
     "gamma", 10.0, "Angle between the two columns of a pair in degrees; 5 or 10."
 )
@@ -80,6 +81,7 @@ def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
     plan = _SWEEP.plan(precision=_PRECISION.value)
+    _RECURRING.check(plan, _DATA.seeds)
     trained = _SWEEP.train_each(_task, _DATA.seeds, plan)
     results, task = next(iter(trained.values()))
     truth, figures = {}, {}
@@ -92,6 +94,7 @@ def main() -> None:
     cli.report(
         _SWEEP.workdir, trained, _HEADERS, truth=truth, figures=figures, digits=6
     )
+    _RECURRING.report(_SWEEP, trained, _DATA.names())
 
 
 if __name__ == "__main__":

@@ -7,12 +7,19 @@ figures, and is imported by name, for it brings matplotlib.
 """
 
 from lvm_jax import noisy_or, pcfg, sparse_coding
-from lvm_jax.files.samples import read_samples
+from lvm_jax.files.samples import read_names, read_samples
 from lvm_jax.numerics import key
 from lvm_jax.recurrence import Consensus
 from lvm_jax.sweep.engine import Sweep
 from lvm_jax.sweep.plan import Plan
-from lvm_jax.training.agreement import agreement, consensus, recommend
+from lvm_jax.training.agreement import (
+    Recommendation,
+    agreement,
+    consensus,
+    num_survivors,
+    recommend,
+)
+from lvm_jax.training.calibration import Calibration, calibrate
 from lvm_jax.training.interruption import Interruption
 from lvm_jax.training.measures import measure
 from lvm_jax.training.results import Results, load
@@ -22,24 +29,29 @@ from lvm_jax.types import Buckets, Dataset, Info, Learner, Recovery, Task
 
 __all__ = [
     "Buckets",
+    "Calibration",
     "Consensus",
     "Dataset",
     "Info",
     "Interruption",
     "Learner",
     "Plan",
+    "Recommendation",
     "Recovery",
     "Results",
     "Stopped",
     "Sweep",
     "Task",
     "agreement",
+    "calibrate",
     "consensus",
     "key",
     "load",
     "measure",
     "noisy_or",
+    "num_survivors",
     "pcfg",
+    "read_names",
     "read_samples",
     "recommend",
     "sparse_coding",

@@ -341,6 +341,9 @@ def _own_samples(tmp_path):
     return path, tmp_path / "truth.npz"
 
 
+_OF_RUNS = "recurring", "shares", "agreement"  # figures
+
+
 def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     samples, truth = _own_samples(tmp_path)
     workdir = tmp_path / "run"
@@ -353,7 +356,7 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     data = archive.read(workdir / layout.DATA)
     assert data["held_out"].shape == data["validation"].shape == (2, 1)
     figures = {path.stem for path in (workdir / "figures").iterdir()}
-    assert figures == {"elbo", "elbo_by_epoch", "log_likelihood"}
+    assert figures == {"elbo", "elbo_by_epoch", "log_likelihood", *_OF_RUNS}
     known = tmp_path / "known"
     flags = ("--samples", samples, "--truth", truth, "--theta_rate=0.04,0.1", *_SMALL)
     done = run("noisy_or", "--workdir", known, *flags)
@@ -368,6 +371,56 @@ def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
     )
     refused = run("noisy_or", "--workdir", known, *flags, "--data_seed=1")
     assert refused.returncode == 2 and "data.sha256=" in refused.stderr
+
+
+def test_what_recurs_in_own_samples_is_shown_by_name_and_calibrated(tmp_path):
+    """Four latents that turn on four variables each."""
+    random = np.random.default_rng(0)
+    x = np.repeat(random.random((600, 4)) < 0.3, 4, axis=1)
+    x &= random.random(x.shape) < 0.95
+    names = [
+        f"{of} {number}" for of in ("ash", "bay", "elm", "fir") for number in "1234"
+    ]
+    path, workdir = tmp_path / "mine.csv", tmp_path / "run"
+    rows = [names, *x.astype(int).astype(str)]
+    path.write_text("\n".join(map(",".join, rows)))
+    flags = ("--samples", path, "--levels=17,18", "--num_seeds=4", "--epochs=60")
+    flags = (*flags, "--rate=0.03", "--calibrate=2", "--epochs_per_call=20")
+    done = run("noisy_or", "--workdir", workdir, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "recommended: 17" in done.stdout
+    listed = done.stdout.split("strongest on")[1].split("calibration")[0]
+    for of in ("ash", "bay", "elm", "fir"):
+        assert any(
+            all(f"{of} {i}" in line for i in "1234") for line in listed.split("\n")
+        )
+    rows = table.read_rows(workdir / layout.CONSENSUS)
+    assert {row["level"] for row in rows} == {17, 18}
+    best = [row for row in rows if row["is_recommended"]]
+    assert len(best) >= 4 and all(0.5 <= row["share"] <= 1 for row in best)
+    on = (
+        np.array([[row[f"failure {name}"] for name in names] for row in best[:4]]) < 0.5
+    )
+    assert sorted(np.flatnonzero(row).tolist() for row in on) == [
+        list(range(4 * of, 4 * of + 4)) for of in range(4)
+    ]
+    arrays = archive.read(workdir / layout.CONSENSUS_ARRAYS)
+    (setting,) = load(workdir).plan.settings
+    assert arrays[f"17/{setting}/latents/failure"].shape == (len(best), 16)
+    assert "on data like these (2 redrawn)" in done.stdout
+    beside = tmp_path / "run.calibration"
+    assert sorted(path.name for path in beside.iterdir()) == ["data0", "data1"]
+    assert load(beside / "data1").plan.levels == (17,)
+    figures = {path.stem for path in (workdir / "figures").iterdir()}
+    assert figures >= {*_OF_RUNS, "calibration"}
+    again = run("noisy_or", "--workdir", workdir, *flags)
+    assert again.stdout.split("recur in")[1] == done.stdout.split("recur in")[1]
+
+
+def test_what_cannot_be_calibrated_is_refused_before_training(tmp_path):
+    for flags in (["--num_seeds=1"], ["--levels=8"], ["--data_seed=0,1"]):
+        workdir = tmp_path / "run"
+        _check_refused("noisy_or", workdir, ["--calibrate=1", *flags], "--calibrate")
 
 
 _CON8 = ("--dataset=CON8", "--epochs=2", *_SHAPE)

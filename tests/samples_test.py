@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+import lvm_jax
 from lvm_jax.files import samples
 from lvm_jax.files.samples import check_binary, check_finite, read_samples
 
@@ -725,3 +726,23 @@ def test_the_largest_numbers_of_float32_pass(tmp_path):
     largest = float(np.finfo(np.float32).max)
     path = _write(tmp_path / "x.csv", f"{largest!r},{-largest!r}\n")
     np.testing.assert_array_equal(read_samples(path), [[largest, -largest]])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("fever,dry  cough\n1,0\n", ["fever", "dry cough"]),
+        ('"a, b";c\n1;0\n', ["a, b", "c"]),
+        ("\ufeffa\tb\n1\t0\n", ["a", "b"]),
+        ("1,0\n0,1\n", None),
+    ],
+)
+def test_names_are_those_of_the_header(tmp_path, text, names):
+    path = tmp_path / "samples.csv"
+    path.write_text(text, encoding="utf-8")
+    assert lvm_jax.read_names(path) == names
+
+
+def test_arrays_have_no_names(tmp_path):
+    np.save(tmp_path / "samples.npy", np.eye(3))
+    assert lvm_jax.read_names(tmp_path / "samples.npy") is None

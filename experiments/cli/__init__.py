@@ -2,6 +2,7 @@
 
 from experiments.cli.data import MAX_SAMPLES, Data, Drawn, Own
 from experiments.cli.definitions import LARGEST, define_levels, define_numbers
+from experiments.cli.recurring import Recurring
 from experiments.cli.report import mean_of_truths, pictured, report
 from experiments.cli.run import run
 from experiments.cli.sweep import Sweep, Trained
@@ -12,6 +13,7 @@ __all__ = [
     "Data",
     "Drawn",
     "Own",
+    "Recurring",
     "Sweep",
     "Trained",
     "define_levels",

@@ -139,6 +139,10 @@ class Own(Drawn):
             truth = read_truth(truth)
         return Dataset(name, lvm_jax.read_samples(path), truth)
 
+    def names(self) -> list[str] | None:
+        """Of the variables of `--samples`, in its header; None if there are none."""
+        return lvm_jax.read_names(self._samples.value) if self.is_own else None
+
 
 class Data(Own):
     """The flags of a data set of the study, drawn or read, or of own samples."""

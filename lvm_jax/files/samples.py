@@ -86,6 +86,32 @@ def read_samples(path: str | os.PathLike) -> np.ndarray:
         return _READERS[suffix](file, name)
 
 
+def read_names(path: str | os.PathLike) -> list[str] | None:
+    """Reads the names of the variables: the header of a text file of samples.
+
+    Args:
+      path: a file of `read_samples`.
+
+    Returns:
+      [D]; None where the file has no header.
+
+    Raises:
+      OSError: if the file cannot be opened.
+      ValueError: if it is text that `read_samples` refuses by its first row.
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in (".csv", ".txt"):
+        return None
+    name = regular.shown(path)
+    with regular.open_file(path) as file:
+        text = _text(file, name)
+    delimiter = _delimiter(text)
+    _, first = next(_rows(_without_blank_end(text, delimiter), delimiter, 1, name))
+    if not _is_header(first):
+        return None
+    return [" ".join(cell.split()) for cell in first]
+
+
 def check_binary(samples: Any, name: str) -> np.ndarray:
     """Binary samples, of booleans or of numbers that are all 0 or 1.
 

@@ -15,6 +15,7 @@ from lvm_jax.noisy_or import recognition
 from lvm_jax.noisy_or.mean_field import mean_field_posterior
 from lvm_jax.noisy_or.model import NoisyOr
 from lvm_jax.noisy_or.nvil import nvil
+from lvm_jax.noisy_or.redraw import redraw
 from lvm_jax.noisy_or.variational import Params, network
 from lvm_jax.numerics import halves, key, pack_bits, settings, split, unpack_bits
 from lvm_jax.types import Dataset, Learner, Task
@@ -77,6 +78,7 @@ def task(
         learner=functools.partial(learner, num_observed),
         recover=noisy_or.recover,
         latents=noisy_or.latents,
+        redraw=redraw,
     )
 
 

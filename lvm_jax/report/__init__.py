@@ -31,6 +31,16 @@ from lvm_jax.report.intervals import (
 )
 from lvm_jax.report.latents import plot_pictures, plot_similarity, plot_trees
 from lvm_jax.report.pool import Pooled, pool
+from lvm_jax.report.recurring import (
+    format_calibration,
+    format_latents,
+    format_levels,
+    latent_rows,
+    plot_agreement,
+    plot_calibration,
+    plot_latents,
+    plot_shares,
+)
 from lvm_jax.report.rows import add_shares
 from lvm_jax.report.standard import write
 from lvm_jax.report.style import save
@@ -45,19 +55,27 @@ __all__ = [
     "adjust",
     "compare",
     "difference_interval",
+    "format_calibration",
     "format_differences",
+    "format_latents",
+    "format_levels",
     "format_table",
     "holm",
+    "latent_rows",
     "mean_interval",
     "mean_intervals",
     "paired_interval",
+    "plot_agreement",
     "plot_by_epoch",
+    "plot_calibration",
     "plot_data_sets",
     "plot_full_recovery",
+    "plot_latents",
     "plot_measure",
     "plot_pictures",
     "plot_recovered",
     "plot_recovered_by_epoch",
+    "plot_shares",
     "plot_similarity",
     "plot_trees",
     "pool",

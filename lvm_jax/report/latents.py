@@ -49,7 +49,7 @@ def plot_pictures(
       recovery: the match of the two.
       title: of the figure.
     """
-    truths, latents = _as_pictures(truths), _as_pictures(latents)
+    truths, latents = as_pictures(truths), as_pictures(latents)
     groups = _by_status(recovery, len(latents))
     groups.pop("matched")
     rest = [(status, k) for status in sorted(groups) for k in groups[status]]
@@ -63,18 +63,19 @@ def plot_pictures(
     matched = np.asarray(recovery.matched).tolist()
     for index, (truth, latent) in enumerate(zip(truths, matched, strict=True)):
         left, right = pairs[index]
-        _draw_picture(left, truth, f"truth {index + 1}")
+        draw_picture(left, truth, f"truth {index + 1}")
         if latent >= 0:
-            _draw_picture(right, latents[latent], "learned")
+            draw_picture(right, latents[latent], "learned")
         else:
             _write_not_recovered(right)
     for axes, (status, latent) in zip(grid[num_pair_rows:].flat, rest, strict=False):
-        _draw_picture(axes, latents[latent], status, color="0.45")
+        draw_picture(axes, latents[latent], status, color="0.45")
     figure.suptitle(style.wrap(title, 6.4), fontsize=9)
     return figure
 
 
-def _as_pictures(values: np.ndarray) -> np.ndarray:
+def as_pictures(values: np.ndarray) -> np.ndarray:
+    """Rows [K, D] as pictures that are no higher than wide, and as high as can be."""
     if values.ndim == 3:
         return values
     size = values.shape[1]
@@ -82,11 +83,17 @@ def _as_pictures(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, height, size // height)
 
 
-def _draw_picture(
-    axes: Axes, picture: np.ndarray, name: str, color: str = "black"
+def draw_picture(
+    axes: Axes,
+    picture: np.ndarray,
+    name: str,
+    color: str = "black",
+    limits: tuple[float, float] = (0, 1),
 ) -> None:
+    """A picture [height, width] in a frame, from white to black, its name above."""
     axes.set_axis_on()
-    axes.imshow(picture, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    low, high = limits
+    axes.imshow(picture, cmap="Greys", vmin=low, vmax=high, interpolation="nearest")
     axes.set_title(name, color=color, pad=2)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

@@ -181,7 +181,7 @@ def format_table(
         (heading, [_format_measure(row, name, digits) for row in summaries])
         for name, heading in headers.items()
     ]
-    lines = [_align([[heading, *cells] for heading, cells in columns])]
+    lines = [align([[heading, *cells] for heading, cells in columns])]
     lines.append(f"95% intervals of means and shares over {over(numbers)}")
     if any(row.num_diverged for row in summaries):
         lines.append(
@@ -195,7 +195,7 @@ def _format_measure(summary: Summary, measure: str, digits: int) -> str:
     return bound + summary.measures[measure].format(digits)
 
 
-def _align(columns: Sequence[Sequence[str]]) -> str:
+def align(columns: Sequence[Sequence[str]]) -> str:
     """Cells as lines, each column as wide as its widest, a rule below the first."""
     widths = [max(map(len, cells)) for cells in columns]
     first, *others = [

@@ -10,6 +10,7 @@ from lvm_jax import numerics
 from lvm_jax.files.samples import check_finite
 from lvm_jax.sparse_coding import model as sparse_coding
 from lvm_jax.sparse_coding.alternating_minimization import alternating_minimization
+from lvm_jax.sparse_coding.redraw import redraw
 from lvm_jax.types import Dataset, Learner, Task
 
 
@@ -54,6 +55,7 @@ def task(
         learner=functools.partial(learner, num_observed),
         recover=sparse_coding.recover,
         latents=sparse_coding.latents,
+        redraw=redraw,
     )
 
 

@@ -1,6 +1,13 @@
 """The durable part: training that resumes, its directory, and its results."""
 
-from lvm_jax.training.agreement import agreement, consensus, recommend
+from lvm_jax.training.agreement import (
+    Recommendation,
+    agreement,
+    consensus,
+    num_survivors,
+    recommend,
+)
+from lvm_jax.training.calibration import Calibration, calibrate
 from lvm_jax.training.interruption import Interruption
 from lvm_jax.training.measures import measure
 from lvm_jax.training.progress import Progress, show
@@ -10,18 +17,22 @@ from lvm_jax.training.wave import Stopped
 from lvm_jax.training.workdir import WorkdirError
 
 __all__ = [
+    "Calibration",
     "Interruption",
     "Kept",
     "Progress",
+    "Recommendation",
     "Results",
     "Stopped",
     "WorkdirError",
     "agreement",
+    "calibrate",
     "consensus",
     "describe",
     "load",
     "measure",
     "never",
+    "num_survivors",
     "recommend",
     "save",
     "show",

@@ -67,6 +67,31 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
     return {level: np.stack(of_level) for level, of_level in shares.items()}
 
 
+def num_survivors(task: Task, results: Results) -> dict[Level, np.ndarray]:
+    """How many latents of each run survive the filter.
+
+    Args:
+      task: that was trained.
+      results: of it.
+
+    Returns:
+      For each level [setting, seed].
+
+    Raises:
+      ValueError: if the task has nothing to compare models by.
+    """
+    plan = results.plan
+    return {
+        level: np.stack(
+            [
+                compared(task, results, level, setting).kept.sum(1)
+                for setting in plan.settings
+            ]
+        )
+        for level in plan.levels
+    }
+
+
 def consensus(
     task: Task, results: Results, share: float = 0.5
 ) -> dict[Level, list[Consensus]]:
@@ -200,6 +225,24 @@ def matches(task: Task, results: Results, of: Compared, others: Compared) -> np.
     return jax.device_get(matched)
 
 
+def matched_truths(
+    task: Task, results: Results, level: Level, setting: str
+) -> np.ndarray:
+    """[R, K]. `recovery.matched_truths` of the runs of a level and setting.
+
+    Args:
+      task: with a truth.
+      results: of it, which need not have known the truth.
+      level: of the plan.
+      setting: likewise.
+    """
+    (model, *runs), kept = compared(task, results, level, setting)
+    with devices.settings(results.plan.precision):
+        return jax.device_get(
+            _matched_truths(model, task.recover, runs, kept, task.truth, task.held_out)
+        )
+
+
 @functools.lru_cache(16)
 def _model(learner: MakeLearner, hyperparams: Hyperparams) -> ModelFn:
     """One function for all who compare, so that what is compiled for one is there."""
@@ -216,6 +259,11 @@ def _matches(model, recover, runs, others, kept, held_out):
     return recovery.matches(
         Runs(model, *runs), Runs(model, *others), kept, recover, held_out
     )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _matched_truths(model, recover, runs, kept, truth, held_out):
+    return recovery.matched_truths(Runs(model, *runs), kept, truth, recover, held_out)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -13,6 +13,8 @@ from typing import Any
 from lvm_jax.files import atomic, figure
 from lvm_jax.training.identity import differences
 from lvm_jax.training.workdir import (
+    CONSENSUS,
+    CONSENSUS_ARRAYS,
     DATA,
     FIGURES,
     FLAGS,
@@ -34,7 +36,7 @@ _HOLDER = re.compile(r"(process \d+ on .*\n)?")  # all that a lock may say
 _held = set()  # (thread, workdir)
 _FOLDER = re.compile(r"figures|waves(/\d{4}(/history|/checkpoints)?)?")
 _FILE = re.compile(
-    r"(history|kept)\.csv|(data|results|truth)\.npz|flags\.json"
+    r"(history|kept|consensus)\.csv|(data|results|truth|consensus)\.npz|flags\.json"
     r"|waves/\d{4}/wave\.json"
     r"|waves/\d{4}/(history/\d{8,}-\d{8,}\.npz|checkpoints/\d{8,}\.(json|npz))"
 )
@@ -165,7 +167,8 @@ def _check_folders(path: pathlib.Path) -> None:
         is_folder = _FOLDER.fullmatch(entry.relative_to(path).as_posix())
         if is_folder and entry.exists() and not entry.is_dir():
             raise ValueError(f"expected a folder, got the file {entry}")
-    for name in (PLAN, DATA, RESULTS, HISTORY, KEPT, FLAGS, TRUTH):
+    files = PLAN, DATA, RESULTS, HISTORY, KEPT, FLAGS, TRUTH
+    for name in (*files, CONSENSUS, CONSENSUS_ARRAYS):
         for file in (path / name, atomic.partial(path / name)):
             if file.is_dir():
                 raise ValueError(f"expected a file, got the folder {file}")

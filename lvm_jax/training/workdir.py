@@ -18,6 +18,8 @@ HISTORY = "history.csv"
 KEPT = "kept.csv"
 FLAGS = "flags.json"  # of a binary
 TRUTH = "truth.npz"  # likewise
+CONSENSUS = "consensus.csv"  # likewise
+CONSENSUS_ARRAYS = "consensus.npz"  # likewise
 FIGURES = "figures"
 
 MARK = "lvm_jax "
