@@ -1,0 +1,166 @@
+r"""What recurs, compared with truths that nothing but the comparison sees.
+
+    python -m experiments.recurring --workdir runs/recurring/CON8_500 --dataset CON8 \
+        --num_samples 500 --data_seed 0,1,2,3
+
+Learns without the truth, as on own samples, at the learner's default rates; takes what
+recurs in half of the first 4, 8 and 16 runs of each level, and the recommended level;
+and writes recurring.csv, a row for each data seed, number of runs and level, and
+latents.csv, a row for each recurring latent: is it true? The rule that these are read
+by, and what came out, is in experiments/recurring.md.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+import lvm_jax
+from experiments import cli, hard_truths
+from lvm_jax import noisy_or
+from lvm_jax.files import table
+from lvm_jax.training.agreement import matched_truths
+from lvm_jax.types import Level
+
+_NUM_RUNS = (4, 8, 16)
+_DATA = cli.Drawn(10_000)
+_DATASET = flags.DEFINE_enum(
+    "dataset",
+    "UNIF-DRAWN",
+    [*noisy_or.NAMES, *hard_truths.NAMES],
+    "What is drawn anew for each data seed.",
+)
+_SWEEP = cli.Sweep(noisy_or.NvilHyperparams, levels=[8, 16, 32])
+
+
+def _task(seed: int) -> lvm_jax.Task:
+    of = hard_truths if _DATASET.value in hard_truths.NAMES else noisy_or
+    dataset = of.make(_DATASET.value, lvm_jax.key(seed), _DATA.num_samples)
+    return noisy_or.task(dataset, **_DATA.split(seed))
+
+
+def first_runs(results: lvm_jax.Results, number: int) -> lvm_jax.Results:
+    """Results of the first seeds alone.
+
+    Args:
+      results: of a plan.
+      number: of seeds.
+    """
+    return dataclasses.replace(
+        results,
+        plan=dataclasses.replace(results.plan, seeds=results.plan.seeds[:number]),
+        history={key: of[:, :, :number] for key, of in results.history.items()},
+        kept={
+            level: jax.tree.map(lambda leaf: leaf[:, :number], kept)
+            for level, kept in results.kept.items()
+        },
+    )
+
+
+def _true_latents(
+    task: lvm_jax.Task,
+    results: lvm_jax.Results,
+    found: Mapping[Level, list[lvm_jax.Consensus]],
+) -> dict[Level, np.ndarray]:
+    """The truth that each recurring latent is, by level; -1 where it is none."""
+    (setting,) = results.plan.settings
+    truths = {}
+    for level, (recurs,) in found.items():
+        place = recurs.member[np.arange(len(recurs.medoid)), recurs.medoid]
+        truths[level] = np.full(len(place), -1)
+        if task.truth is not None and len(place):
+            matched = matched_truths(task, results, level, setting)
+            truths[level] = matched[recurs.medoid, place]
+    return truths
+
+
+def compare(
+    task: lvm_jax.Task, results: lvm_jax.Results
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of levels, and rows of recurring latents.
+
+    Args:
+      task: with a truth, if there is any.
+      results: of one setting.
+    """
+    found = lvm_jax.consensus(task, results)
+    (best,) = lvm_jax.recommend(task, results, found)
+    truths = _true_latents(task, results, found)
+    num_truths = 0 if task.truth is None else task.truth.prior_logits.size
+    levels, latents = [], []
+    elbos = results.history["held_out_elbo"][:, 0, :, -1].mean(-1)
+    for elbo, (level, (recurs,)) in zip(elbos, found.items(), strict=True):
+        is_repeated = best.is_repeated.get(level, np.zeros(len(recurs.share), bool))
+        is_true = truths[level] >= 0
+        about = {
+            "num_runs": len(results.plan.seeds),
+            "level": level,
+            "is_recommended": level == best.level,
+        }
+        levels.append(
+            {
+                **about,
+                "held_out_elbo": elbo,
+                "recurring": len(is_true),
+                "true": is_true.sum(),
+                "truths": len({*truths[level][is_true]}),
+                "num_truths": num_truths,
+                "repeated": is_repeated.sum(),
+                "repeated_true": (is_repeated & is_true).sum(),
+            }
+        )
+        latents += [
+            {
+                **about,
+                "latent": latent + 1,
+                "truth": truth,
+                "is_repeated": is_repeated[latent],
+                "share": recurs.share[latent],
+                "prior": recurs.latents["prior"][latent],
+                "least_failure": recurs.latents["failure"][latent].min(),
+                "spread": recurs.spread["failure"][latent].max(),
+            }
+            for latent, truth in enumerate(truths[level])
+        ]
+    return levels, latents
+
+
+def _rows(trained: Mapping[int, cli.Trained]) -> Iterator[tuple[list, list]]:
+    for seed, (results, unknown) in trained.items():
+        task = dataclasses.replace(unknown, truth=_task(seed).truth)
+        for number in _NUM_RUNS:
+            if number <= len(results.plan.seeds):
+                parts = compare(task, first_runs(results, number))
+                about = {"dataset": task.name, "num_train": len(task.train)}
+                about["data_seed"] = seed
+                yield tuple([{**about, **row} for row in part] for part in parts)
+
+
+def main() -> None:
+    """Learns, compares and writes the two tables."""
+    _SWEEP.start()
+    trained = _SWEEP.train_each(
+        lambda seed: dataclasses.replace(_task(seed), truth=None),
+        _DATA.seeds,
+        _SWEEP.plan(),
+    )
+    levels, latents = zip(*_rows(trained), strict=True)
+    for name, parts in (("recurring", levels), ("latents", latents)):
+        rows = [_plain(row) for part in parts for row in part]
+        if rows:
+            table.write_rows(_SWEEP.workdir / f"{name}.csv", rows)
+    print(f"recurring.csv and latents.csv are in {_SWEEP.workdir}")
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in row.items()
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)
