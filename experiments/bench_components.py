@@ -77,7 +77,7 @@ def recur(
 def _learned(results: lvm_jax.Results, task: lvm_jax.Task, level: int) -> np.ndarray:
     """Shares of the noisy-OR latents that recur."""
     setting = next(iter(results.plan.settings))
-    (model, params, live), kept = compared(task, results, level, setting)
+    (model, params, live, _), kept = compared(task, results, level, setting)
     failure = np.asarray(jax.vmap(model)(params, live).failure)
     return recur(1 - failure, kept, results.kept[level].objective[0])
 

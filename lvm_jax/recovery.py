@@ -114,19 +114,20 @@ class Runs(NamedTuple):
       model: of their learner.
       params: leaves [R, ...].
       live: masks [R, K], of each kind of latents.
+      kind: the place among the masks of the latents that are compared.
     """
 
     model: ModelFn
     params: Any
     live: Any
+    kind: int = -1
 
 
-def _filtered(live: Any, survivors: chex.Array) -> Any:
-    """The masks of a run whose last kind of latents are the survivors alone."""
-    *others, last = jax.tree.leaves(live)
-    return jax.tree.unflatten(
-        jax.tree.structure(live), [*others, survivors.astype(last.dtype)]
-    )
+def _filtered(runs: Runs, live: Any, survivors: chex.Array) -> Any:
+    """The masks of one of the runs, of which the compared kind has survivors alone."""
+    masks, structure = jax.tree.flatten(live)
+    masks[runs.kind] = survivors.astype(masks[runs.kind].dtype)
+    return jax.tree.unflatten(structure, masks)
 
 
 def survivors(runs: Runs, recover: RecoverFn, held_out: Any) -> chex.Array:
@@ -169,7 +170,7 @@ def matches(
 
     def with_others(run):
         params, live, of_run = run
-        truth = runs.model(params, _filtered(live, of_run))
+        truth = runs.model(params, _filtered(runs, live, of_run))
 
         def with_other(other):
             found = recover(truth, others.model(*other), other[1], held_out)
@@ -195,7 +196,7 @@ def matched_truths(
 
     def of_run(run):
         params, live, of_run = run
-        live = _filtered(live, of_run)
+        live = _filtered(runs, live, of_run)
         matched = recover(truth, runs.model(params, live), live, held_out).matched
         place = jnp.where(matched < 0, of_run.size, matched)
         truths = jnp.full(of_run.size, -1)

@@ -161,7 +161,7 @@ MakeLearner = Callable[[Hyperparams], Learner]
 class Recovery(NamedTuple):
     """Which true latents a learned model has recovered.
 
-    Of a model with latents of several kinds, it speaks of the last kind.
+    Of a model with latents of several kinds, it speaks of the task's `kind`.
 
     Attributes:
       matched: [T] int. The learned latent that recovers each truth, else -1.
@@ -258,6 +258,8 @@ class Task:
       truth: tree of arrays, the true model; None if nothing is known, and then there
         are no columns of recovery.
       recover: how models are compared; None if they cannot be.
+      kind: where latents are of several kinds, the place among their masks of those
+        that `recover` speaks of; by default the last.
       latents: what a model says of each latent; None if nothing.
       redraw: a task like this one with a known truth; None if there is no such.
       recipe: what the data were made from, as JSON has it, where that says it all;
@@ -272,6 +274,7 @@ class Task:
     validation: Any = None
     truth: Any = None
     recover: RecoverFn | None = None
+    kind: int = -1
     latents: LatentsFn | None = None
     redraw: RedrawFn | None = None
     recipe: Mapping[str, Any] | None = None

@@ -1,11 +1,12 @@
 """Latents that recur: of points on a line, whose clusters are plain to see."""
 
+import jax
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
 import lvm_jax
-from lvm_jax import recovery, sparse_coding
+from lvm_jax import pcfg, recovery, sparse_coding
 from lvm_jax.recurrence import recurring, repeated
 from lvm_jax.report.intervals import share_interval
 
@@ -210,3 +211,39 @@ def test_columns_of_dictionaries_recur_in_any_order():
     assert all(len(of_one) == 1 for of_one in columns)
     assert (found.share == 1).sum() == 18 and (found.share == 0.5).sum() == 6
     assert (found.member[found.share < 1, 2] == -1).all()
+
+
+def _permuted(grammar, nonterminals, preterminals):
+    """The grammar with its symbols in another order."""
+    symbols = np.concatenate([nonterminals, len(nonterminals) + preterminals])
+    return pcfg.Pcfg(
+        grammar.log_root[nonterminals],
+        grammar.log_rules[nonterminals][:, symbols][:, :, symbols],
+        grammar.log_emissions[preterminals],
+    )
+
+
+def test_nonterminals_of_grammars_recur_in_any_order():
+    """Three runs with one grammar; those of its nonterminals that it uses recur."""
+    grammar = pcfg.random_grammar(lvm_jax.key(3), 4, 5, 40, sharpness=4.0)
+    sentences = np.asarray(pcfg.sample(lvm_jax.key(1), grammar, 60, max_words=12))
+    task = pcfg.of_nonterminals(
+        pcfg.task(lvm_jax.Dataset("made", sentences), num_held_out=40, num_words=40)
+    )
+    random = np.random.default_rng(0)
+    orders = [(random.permutation(4), random.permutation(5)) for _ in range(3)]
+    runs = [_permuted(grammar, *order) for order in orders]
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
+    live = pcfg.Live(np.ones((3, 4), np.float32), np.ones((3, 5), np.float32))
+    compared = recovery.Runs(pcfg.normalise, params, live, task.kind)
+    kept = recovery.survivors(compared, task.recover, task.held_out)
+    matched = recovery.matches(compared, compared, kept, task.recover, task.held_out)
+    found = recurring(np.asarray(matched), np.asarray(kept), np.arange(3.0))
+    symbols = [
+        {int(orders[run][0][k]) for run, k in enumerate(member)}
+        for member in found.member
+    ]
+    assert all(len(of_one) == 1 for of_one in symbols)
+    live = jax.tree.map(lambda mask: mask[0], live)
+    used = pcfg.recover_nonterminals(grammar, grammar, live, task.held_out)
+    assert len(symbols) == int(used.kept.sum()) >= 3

@@ -54,8 +54,9 @@ from lvm_jax.pcfg.recovery import (
     compare,
     count_spans,
     recover,
+    recover_nonterminals,
 )
-from lvm_jax.pcfg.task import task
+from lvm_jax.pcfg.task import of_nonterminals, task
 
 __all__ = [
     "DIMENSION",
@@ -84,11 +85,13 @@ __all__ = [
     "maximum_likelihood",
     "normalise",
     "num_words",
+    "of_nonterminals",
     "offspring_radius",
     "random_grammar",
     "read_corpus",
     "read_grammar",
     "recover",
+    "recover_nonterminals",
     "sample",
     "score",
     "task",

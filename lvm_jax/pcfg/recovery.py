@@ -15,7 +15,7 @@ from lvm_jax.types import Recovery
 
 MATCH_TOTAL_VARIATION = 0.1  # of the word distributions of two preterminals
 MATCH_LABELLED_ERROR = 0.5  # 1 - F1 of the spans of two nonterminals
-LEAST_USAGE = 1e-3  # of all words, for a preterminal that counts as used
+LEAST_USAGE = 1e-3  # of all words or spans, for a symbol that counts as used
 
 
 class Truth(NamedTuple):
@@ -196,3 +196,36 @@ def recover(
         f1_inner=spans.f1_inner(),
     )
     return preterminals._replace(measures=measures)
+
+
+def recover_nonterminals(
+    truth: Truth | Pcfg, model: Pcfg, live: Live, held_out: Any = None
+) -> Recovery:
+    """Which nonterminals of the true grammar a learned one has.
+
+    They match by the F1 of their spans in Viterbi trees, at least 0.5, by minimum-cost
+    assignment. The filter drops those with less than a thousandth of all spans; no two
+    are duplicates, as no two have a span in common.
+
+    Args:
+      truth: of N* nonterminals; a Pcfg is given its trees of the held-out sentences.
+      model: Pcfg with N nonterminals.
+      live: masks of the learned symbols.
+      held_out: tree of sentences [n, L]; only where the truth has none.
+
+    Returns:
+      Recovery of the nonterminals.
+    """
+    if isinstance(truth, Pcfg):
+        truth = annotate(truth, held_out)
+    spans, _ = compare(truth, model)
+    usage = spans.learned / jnp.maximum(spans.total, 1)
+    return recovery.recover(
+        1 - spans.labelled_f1(),
+        live=Live(*live).nonterminals,
+        used=usage >= LEAST_USAGE,
+        distance=jnp.full((usage.size, usage.size), recovery.FORBIDDEN),
+        weight=usage,
+        match_threshold=MATCH_LABELLED_ERROR,
+        duplicate_threshold=0.0,
+    )

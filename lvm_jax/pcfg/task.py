@@ -1,5 +1,6 @@
 """What grammars are learned from, and how they are judged."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from lvm_jax.numerics import settings, split
 from lvm_jax.pcfg import grammar as pcfg
 from lvm_jax.pcfg import recovery
 from lvm_jax.pcfg.corpus import bucket_lengths, to_buckets
+from lvm_jax.pcfg.grammar import Live
 from lvm_jax.pcfg.maximum_likelihood import maximum_likelihood
 from lvm_jax.types import Buckets, Dataset, Learner, Task
 
@@ -74,3 +76,16 @@ def task(
         recover=recovery.recover,
         recipe=recipe,
     )
+
+
+def of_nonterminals(task: Task) -> Task:
+    """The same task, whose runs are compared with one another by their nonterminals.
+
+    For `lvm_jax.agreement`, `consensus` and `recommend`: `task` compares preterminals.
+
+    Args:
+      task: of `task`.
+    """
+    kind = Live._fields.index("nonterminals")
+    recover = recovery.recover_nonterminals
+    return dataclasses.replace(task, recover=recover, kind=kind)

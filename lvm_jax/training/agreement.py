@@ -204,8 +204,11 @@ def compared(task: Task, results: Results, level: Level, setting: str) -> Compar
     params, live = jax.tree.map(lambda leaf: leaf[place], (kept.params, kept.live))
     model = _model(task.learner, plan.hyperparams(plan.levels[0], setting))
     with devices.settings(plan.precision):
-        survivors = _survivors(model, task.recover, (params, live), task.held_out)
-    return Compared(Runs(model, params, live), jax.device_get(survivors))
+        survivors = _survivors(
+            model, task.recover, task.kind, (params, live), task.held_out
+        )
+    runs = Runs(model, params, live, task.kind)
+    return Compared(runs, jax.device_get(survivors))
 
 
 def matches(task: Task, results: Results, of: Compared, others: Compared) -> np.ndarray:
@@ -217,10 +220,11 @@ def matches(task: Task, results: Results, of: Compared, others: Compared) -> np.
       of: runs whose survivors are to be matched.
       others: runs that they are matched in.
     """
-    model, *runs = of.runs
+    model, *runs, kind = of.runs
+    _, *runs_of_others, _ = others.runs
     with devices.settings(results.plan.precision):
         matched = _matches(
-            model, task.recover, runs, others.runs[1:], of.kept, task.held_out
+            model, task.recover, kind, runs, runs_of_others, of.kept, task.held_out
         )
     return jax.device_get(matched)
 
@@ -236,11 +240,12 @@ def matched_truths(
       level: of the plan.
       setting: likewise.
     """
-    (model, *runs), kept = compared(task, results, level, setting)
+    (model, *runs, kind), kept = compared(task, results, level, setting)
     with devices.settings(results.plan.precision):
-        return jax.device_get(
-            _matched_truths(model, task.recover, runs, kept, task.truth, task.held_out)
+        matched = _matched_truths(
+            model, task.recover, kind, runs, kept, task.truth, task.held_out
         )
+    return jax.device_get(matched)
 
 
 @functools.lru_cache(16)
@@ -249,21 +254,23 @@ def _model(learner: MakeLearner, hyperparams: Hyperparams) -> ModelFn:
     return learner(hyperparams).model
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _survivors(model, recover, runs, held_out):
-    return recovery.survivors(Runs(model, *runs), recover, held_out)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _survivors(model, recover, kind, runs, held_out):
+    return recovery.survivors(Runs(model, *runs, kind), recover, held_out)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _matches(model, recover, runs, others, kept, held_out):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _matches(model, recover, kind, runs, others, kept, held_out):
     return recovery.matches(
-        Runs(model, *runs), Runs(model, *others), kept, recover, held_out
+        Runs(model, *runs, kind), Runs(model, *others, kind), kept, recover, held_out
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _matched_truths(model, recover, runs, kept, truth, held_out):
-    return recovery.matched_truths(Runs(model, *runs), kept, truth, recover, held_out)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _matched_truths(model, recover, kind, runs, kept, truth, held_out):
+    return recovery.matched_truths(
+        Runs(model, *runs, kind), kept, truth, recover, held_out
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -278,7 +285,9 @@ def _described(
     if task.latents is None:
         return recurs
     with devices.settings(results.plan.precision):
-        values = jax.device_get(_latents(runs.model, task.latents, runs[1:]))
+        values = jax.device_get(
+            _latents(runs.model, task.latents, (runs.params, runs.live))
+        )
     latents, spread = {}, {}
     for name, of_runs in values.items():
         of_member = [
