@@ -10,7 +10,7 @@ left out and named, as are seeds that a table lacks.
 
 import itertools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from absl import flags
 from scipy import stats
 
 from experiments import cli
+from experiments.cli.verdicts import above, direction, print_table, verdict
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, summary
 from lvm_jax.report.rows import group, num_samples
@@ -39,33 +40,10 @@ _MOST_SEEDS = 32  # of the other cells
 _LIMITS = {"num_recovered": (0, _NUM_TRUTHS), "full": (0, 1)}
 _TRUTHS, _FULL = _LIMITS
 _LOG_LIKELIHOOD = "held_out_log_likelihood"
-_SIGNIFICANT = 0.05
 _MOST_HARM = -1.0  # truths, of little harm
 _LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-def direction(comparison: Comparison) -> str:
-    """More, less, or undecided, of a comparison that is adjusted for its family."""
-    if not comparison.p_value < _SIGNIFICANT:
-        return "undecided"
-    return "more" if comparison.estimate > 0 else "less"
-
-
-def verdict(directions: Iterable[str]) -> str:
-    """What the directions of differences that are claimed to be *more* say."""
-    directions = list(directions)
-    if all(direction == "more" for direction in directions):
-        return "holds"
-    return "refuted" if "less" in directions else "undecided"
-
-
-def above(interval: Interval | Comparison, least: float) -> str:
-    """What an interval says of the claim that all of it is above a number."""
-    if interval.low > least:
-        return "holds"
-    return "refuted" if interval.high < least else "undecided"
 
 
 def share_verdict(share: Interval | None) -> str:
@@ -111,13 +89,6 @@ def _mean(rows: Rows, column: str) -> Interval:
 def _joined(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> dict[str, Rows]:
     """The rows of both cells by data set, of those of the first."""
     return {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
-
-
-def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Prints a table of Markdown, and an empty line."""
-    for cells in (headings, ["---"] * len(headings), *lines):
-        print(f"| {' | '.join(cells)} |")
-    print()
 
 
 def print_larger(

@@ -1,0 +1,36 @@
+"""What intervals and comparisons say of a claim, and the tables that show it."""
+
+from collections.abc import Iterable, Sequence
+
+from lvm_jax.report import Comparison, Interval
+
+_SIGNIFICANT = 0.05
+
+
+def direction(comparison: Comparison) -> str:
+    """More, less, or undecided, of a comparison that is adjusted for its family."""
+    if not comparison.p_value < _SIGNIFICANT:
+        return "undecided"
+    return "more" if comparison.estimate > 0 else "less"
+
+
+def verdict(directions: Iterable[str]) -> str:
+    """What the directions of differences that are claimed to be *more* say."""
+    directions = list(directions)
+    if all(direction == "more" for direction in directions):
+        return "holds"
+    return "refuted" if "less" in directions else "undecided"
+
+
+def above(interval: Interval | Comparison, least: float) -> str:
+    """What an interval says of the claim that all of it is above a number."""
+    if interval.low > least:
+        return "holds"
+    return "refuted" if interval.high < least else "undecided"
+
+
+def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Prints a table of Markdown, and an empty line."""
+    for cells in (headings, ["---"] * len(headings), *lines):
+        print(f"| {' | '.join(cells)} |")
+    print()

@@ -1,0 +1,255 @@
+r"""Is what recurs true? The claims, decided on the committed tables.
+
+    python -m experiments.recurring_claims
+
+Reads the tables of every sweep in experiments/recurring/, decides by the rule in
+experiments/recurring.md, prints the tables that stand there, and draws the figure of
+precision and recall into experiments/figures/. Ten seconds. What has no table is named.
+"""
+
+import itertools
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+
+from experiments import cli
+from experiments.cli.verdicts import above, direction, print_table
+from lvm_jax import report
+from lvm_jax.report import Interval, style
+
+_HERE = pathlib.Path(__file__).parent
+_TABLES = flags.DEFINE_string(
+    "tables", str(_HERE / "recurring"), "Folder of the tables."
+)
+_FIGURES = flags.DEFINE_string(
+    "figures", str(_HERE / "figures"), "Folder that the figure is drawn into."
+)
+
+_KINDS = ("UNIF-DRAWN", "CON8", "CON24")
+_SAMPLES = (500, 1000, 3000)
+_HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
+_NOTHING = "INDEPENDENT"
+_FIXED = (8, 16, 32)
+_RUNS = (4, 8, 16)
+_LEAST_PRECISION = 0.9
+_LEAST_EMPTY = 0.5
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def read(stem: str, suffix: str = "") -> list[dict[str, Any]]:
+    """Rows of a table, each with what `report.compare` reads; none if it is not there.
+
+    Args:
+      stem: of the sweep.
+      suffix: "_latents" for the table of latents.
+    """
+    path = pathlib.Path(_TABLES.value) / f"{stem}{suffix}.csv"
+    if not path.exists():
+        return []
+    rows = report.read_rows(path)
+    for row in rows:
+        row["data_seed"] = f"{row['dataset']} {row['data_seed']}"
+        row["diverged"] = False
+    return rows
+
+
+def _at(rows: Rows, **values: Any) -> list[Mapping[str, Any]]:
+    return [row for row in rows if all(row[key] == of for key, of in values.items())]
+
+
+def recommended(rows: Rows, num_runs: int = 16) -> list[dict[str, Any]]:
+    """For each data set the row of its recommended level, or one where nothing recurs.
+
+    Args:
+      rows: of levels.
+      num_runs: among which latents recur.
+    """
+    found = []
+    some = _at(rows, num_runs=num_runs)
+    for data_seed in dict.fromkeys(row["data_seed"] for row in some):
+        best = _at(some, data_seed=data_seed, is_recommended=True)
+        nothing = {"recurring": 0, "true": 0, "truths": 0, "repeated": 0}
+        row = best[0] if best else _at(some, data_seed=data_seed)[0] | nothing
+        found.append(row | {"level": row["level"] if best else "none"})
+    return found
+
+
+def precisions(rows: Rows, prefix: str = "") -> list[dict[str, Any]]:
+    """Rows with the share of recurring latents that is true, where any recurs.
+
+    Args:
+      rows: of levels.
+      prefix: "repeated_" for the latents that recur at the next levels too.
+    """
+    of_all, of_true = (prefix.rstrip("_") or "recurring"), f"{prefix}true"
+    return [
+        row | {"precision": row[of_true] / row[of_all]} for row in rows if row[of_all]
+    ]
+
+
+def _mean(rows: Rows, column: str, most: float) -> Interval:
+    return report.mean_interval([row[column] for row in rows], (0, most))
+
+
+def _named(kinds: Iterable[str], size: int) -> dict[str, list[dict[str, Any]]]:
+    tables = {kind: read(f"{kind}_{size}") for kind in kinds}
+    return {kind: rows for kind, rows in tables.items() if rows}
+
+
+def _print_precision(tables: Mapping[int, Mapping[str, Rows]]) -> None:
+    print("### 1, 2. What recurs at the recommended level is true\n")
+    lines = []
+    for size, of_kinds in tables.items():
+        for kind, rows in [*of_kinds.items(), ("all", _joined(of_kinds))]:
+            best = recommended(rows)
+            some, twice = precisions(best), precisions(best, "repeated_")
+            precision = _mean(some, "precision", 1)
+            truths = _mean(best, "truths", 8)
+            cells = [kind, str(size), str(len(best)), precision.format(2)]
+            cells += [truths.format(2), _levels(best)]
+            is_all = kind == "all"
+            gain = report.compare(twice, some, "precision", (0, 1))
+            cells += [gain.format(2), above(precision, _LEAST_PRECISION) * is_all]
+            lines.append(cells)
+    headings = ["data", "samples", "data sets", "true of what recurs"]
+    headings += ["truths that recur, of 8", "recommended levels"]
+    headings += ["more of what recurs twice", "verdict"]
+    print_table(headings, lines)
+
+
+def _levels(best: Rows) -> str:
+    numbers = [row["level"] for row in best]
+    names = sorted({*numbers}, key=lambda level: (level == "none", str(level).zfill(3)))
+    return ", ".join(f"{level}: {numbers.count(level)}" for level in names)
+
+
+def _joined(of_kinds: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
+    return [row for rows in of_kinds.values() for row in rows]
+
+
+def _print_differences(
+    title: str, tables: Mapping[int, Mapping[str, Rows]], compared: Any
+) -> None:
+    """Truths that recur at the recommended level less those of other choices."""
+    print(f"### {title}\n")
+    lines = []
+    for size, of_kinds in tables.items():
+        rows = _joined(of_kinds)
+        best = recommended(rows)
+        family = {
+            name: report.compare(best, others, "truths", (0, 8))
+            for name, others in compared(rows).items()
+        }
+        for name, comparison in report.adjust(family).items():
+            cells = [str(size), name, comparison.format(2), direction(comparison)]
+            lines.append(cells)
+    print_table(["samples", "less", "truths that recur", "recommended has"], lines)
+
+
+def _at_levels(rows: Rows) -> dict[str, Rows]:
+    return {f"level {k}": _at(rows, num_runs=16, level=k) for k in _FIXED}
+
+
+def _at_runs(rows: Rows) -> dict[str, Rows]:
+    return {f"{n} runs": recommended(rows, n) for n in _RUNS if n < 16}
+
+
+def _print_nothing() -> None:
+    rows = recommended(read(_NOTHING))
+    if not rows:
+        return
+    print("### 5. Where there is no structure\n")
+    empty = sum(row["recurring"] == 0 for row in rows)
+    share = report.share_interval(empty, len(rows))
+    counts = ", ".join(str(row["recurring"]) for row in rows)
+    print(f"{empty} of {len(rows)} data sets have an empty consensus, ", end="")
+    print(f"{share.format(0, 100)}%: {above(share, _LEAST_EMPTY)}; ", end="")
+    print(f"latents that recur: {counts}\n")
+
+
+def _print_hard() -> None:
+    print("### Data that break an assumption\n")
+    lines = []
+    for name in _HARD:
+        rows = recommended(read(name))
+        if not rows:
+            continue
+        latents = [
+            row
+            for row in read(name, "_latents")
+            if row["num_runs"] == 16 and row["is_recommended"]
+        ]
+        parts = [
+            [row for row in latents if (row["truth"] >= 0) == is_true]
+            for is_true in (True, False)
+        ]
+        cells = [name, _mean(rows, "truths", 8).format(2)]
+        cells += [f"{len(true_or_not)}" for true_or_not in parts]
+        for column in ("share", "prior", "spread"):
+            cells.append(" / ".join(_median(part, column) for part in parts))
+        lines.append(cells)
+    headings = ["data", "truths that recur, of 8", "true latents", "false ones"]
+    headings += [f"{of}: true / false" for of in ("share", "prior", "spread")]
+    print_table(headings, lines)
+
+
+def _median(rows: Rows, column: str) -> str:
+    return f"{np.median([row[column] for row in rows]):.2f}" if rows else "-"
+
+
+@style.styled()
+def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
+    """Precision of what recurs and truths that recur, by level, for each size.
+
+    Args:
+      tables: rows of levels by number of samples and kind.
+    """
+    figure = style.new_figure(7.2, 3.2)
+    panels = figure.subplots(1, 2)
+    for index, (size, of_kinds) in enumerate(tables.items()):
+        rows = _at(_joined(of_kinds), num_runs=16)
+        levels = sorted({row["level"] for row in rows})
+        x = np.arange(len(levels)) + 0.12 * (index - 1)
+        precision = [
+            _mean(precisions(_at(rows, level=k)), "precision", 1) for k in levels
+        ]
+        recall = [_mean(_at(rows, level=k), "truths", 8) for k in levels]
+        for axes, values in zip(panels, (precision, recall), strict=True):
+            middle, low, high = np.array(values).T
+            errors = np.maximum([middle - low, high - middle], 0)
+            marker = "os^"[index]
+            axes.errorbar(x, middle, errors, fmt=f"{marker}-", ms=4, label=str(size))
+            axes.set_xticks(range(4), ["8", "16", "32", "64"])
+            axes.set_xlabel("latent variables learned")
+    panels[0].set(ylabel="share of what recurs that is true", ylim=(0, 1.03))
+    panels[1].set(ylabel="truths that recur, of 8", ylim=(0, 8.2))
+    style.add_legend(figure, *panels[0].get_legend_handles_labels(), "samples")
+    return figure
+
+
+def main() -> None:
+    """Prints the tables and draws the figure."""
+    names = [f"{kind}_{size}" for size, kind in itertools.product(_SAMPLES, _KINDS)]
+    lacking = [name for name in [*names, _NOTHING, *_HARD] if not read(name)]
+    if lacking:
+        print(f"not there yet: {', '.join(lacking)}\n")
+    tables = {size: _named(_KINDS, size) for size in _SAMPLES}
+    tables = {size: of_kinds for size, of_kinds in tables.items() if of_kinds}
+    if tables:
+        _print_precision(tables)
+        _print_differences("3. The rule finds the level", tables, _at_levels)
+        _print_differences("4. Sixteen runs are enough, four are not", tables, _at_runs)
+        path = pathlib.Path(_FIGURES.value) / "recurring.png"
+        report.save(plot(tables), path)
+        print(f"figure: {path}\n")
+    _print_nothing()
+    _print_hard()
+
+
+if __name__ == "__main__":
+    cli.run(main)
