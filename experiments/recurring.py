@@ -6,7 +6,8 @@ r"""What recurs, compared with truths that nothing but the comparison sees.
 Learns without the truth, as on own samples, at the learner's default rates; takes what
 recurs in half of the first 4, 8 and 16 runs of each level, and the recommended level;
 and writes recurring.csv, a row for each data seed, number of runs and level, and
-latents.csv, a row for each recurring latent: is it true? The rule that these are read
+latents.csv, a row for each recurring latent: is it true? With --calibrate also
+calibration.csv: what data redrawn from the recurring latents say of that. The rule that these are read
 by, and what came out, is in experiments/recurring.md.
 """
 
@@ -22,6 +23,7 @@ import lvm_jax
 from experiments import cli, hard_truths
 from lvm_jax import noisy_or
 from lvm_jax.files import table
+from lvm_jax.training import show
 from lvm_jax.training.agreement import matched_truths
 from lvm_jax.types import Level
 
@@ -34,6 +36,13 @@ _DATASET = flags.DEFINE_enum(
     "What is drawn anew for each data seed.",
 )
 _SWEEP = cli.Sweep(noisy_or.NvilHyperparams, levels=[8, 16, 32])
+_CALIBRATE = flags.DEFINE_integer(
+    "calibrate",
+    0,
+    "Data sets to redraw from what recurs at the recommended level of each data seed.",
+    lower_bound=0,
+)
+_HALF = 0.5  # of the other runs, that have a recurring latent
 
 
 def _task(seed: int) -> lvm_jax.Task:
@@ -139,8 +148,41 @@ def _rows(trained: Mapping[int, cli.Trained]) -> Iterator[tuple[list, list]]:
                 yield tuple([{**about, **row} for row in part] for part in parts)
 
 
+def _calibrations(trained: Mapping[int, cli.Trained]) -> Iterator[dict[str, Any]]:
+    """A row for each data seed: what is true, and what redrawn data say of it."""
+    for seed, (results, unknown) in trained.items():
+        task = dataclasses.replace(unknown, truth=_task(seed).truth)
+        levels, _ = compare(task, results)
+        best = next((row for row in levels if row["is_recommended"]), None)
+        if best is None:
+            continue
+
+        def train(task, plan, num_epochs, *, workdir, seed=seed):
+            name = f"calibration/{seed}_{workdir.name}"
+            return _SWEEP.prepare(task, plan, num_epochs, name=name, progress=show)
+
+        found = lvm_jax.calibrate(
+            unknown,
+            results,
+            level=best["level"],
+            num_data_sets=_CALIBRATE.value,
+            workdir=_SWEEP.workdir,
+            train=train,
+        )
+        counts = *found.precision(_HALF), *found.recall(_HALF)
+        names = ("true", "recurring", "truths", "num_truths")
+        yield {
+            "dataset": task.name,
+            "num_train": len(task.train),
+            "data_seed": seed,
+            "level": best["level"],
+            **{name: best[name] for name in names},
+            **{f"redrawn_{of}": n for of, n in zip(names, counts, strict=True)},
+        }
+
+
 def main() -> None:
-    """Learns, compares and writes the two tables."""
+    """Learns, compares and writes the tables."""
     _SWEEP.start()
     trained = _SWEEP.train_each(
         lambda seed: dataclasses.replace(_task(seed), truth=None),
@@ -152,6 +194,10 @@ def main() -> None:
         rows = [_plain(row) for part in parts for row in part]
         if rows:
             table.write_rows(_SWEEP.workdir / f"{name}.csv", rows)
+    if _CALIBRATE.value:
+        rows = [_plain(row) for row in _calibrations(trained)]
+        if rows:
+            table.write_rows(_SWEEP.workdir / "calibration.csv", rows)
     print(f"recurring.csv and latents.csv are in {_SWEEP.workdir}")
 
 
