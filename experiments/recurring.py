@@ -7,8 +7,8 @@ Learns without the truth, as on own samples, at the learner's default rates; tak
 recurs in half of the first 4, 8 and 16 runs of each level, and the recommended level;
 and writes recurring.csv, a row for each data seed, number of runs and level, and
 latents.csv, a row for each recurring latent: is it true? With --calibrate also
-calibration.csv: what data redrawn from the recurring latents say of that. The rule that these are read
-by, and what came out, is in experiments/recurring.md.
+calibration.csv: what data redrawn from the recurring latents say of that. The rule that
+these are read by, and what came out, is in experiments/recurring.md.
 """
 
 import dataclasses
