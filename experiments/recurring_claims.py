@@ -30,6 +30,7 @@ _FIGURES = flags.DEFINE_string(
 )
 
 _KINDS = ("UNIF-DRAWN", "CON8", "CON24")
+_CALIBRATED = ("UNIF-DRAWN", "CON8")
 _SAMPLES = (500, 1000, 3000)
 _HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
 _NOTHING = "INDEPENDENT"
@@ -37,6 +38,7 @@ _FIXED = (8, 16, 32)
 _RUNS = (4, 8, 16)
 _LEAST_PRECISION = 0.9
 _LEAST_EMPTY = 0.5
+_MOST_OFF = 0.1  # share, of a calibration that says how much is true
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -172,6 +174,40 @@ def _print_nothing() -> None:
     print(f"latents that recur: {counts}\n")
 
 
+def equivalence(interval: Interval, most: float) -> str:
+    """What an interval of a difference says of the claim that there is hardly any."""
+    if -most < interval.low and interval.high < most:
+        return "holds"
+    is_outside = interval.low > most or interval.high < -most
+    return "refuted" if is_outside else "undecided"
+
+
+def _print_calibration() -> None:
+    rows = [row for kind in _CALIBRATED for row in read(f"{kind}_calibration")]
+    rows = [row for row in rows if row["recurring"] and row["redrawn_recurring"]]
+    if not rows:
+        return
+    print("### 6. Calibration says how much is true\n")
+    lines = []
+    for name, of_true, of_all in (
+        ("true of what recurs", "true", "recurring"),
+        ("recurring of the truths", "truths", "num_truths"),
+    ):
+        redrawn, first = (
+            [row[f"{prefix}{of_true}"] / row[f"{prefix}{of_all}"] for row in rows]
+            for prefix in ("redrawn_", "")
+        )
+        difference = report.paired_interval(redrawn, first, (0, 1))
+        is_claim = of_all == "recurring"
+        cells = [name, str(len(rows))]
+        cells += [report.mean_interval(of, (0, 1)).format(2) for of in (first, redrawn)]
+        cells += [difference.format(2, sign="+")]
+        cells += [equivalence(difference, _MOST_OFF) * is_claim]
+        lines.append(cells)
+    headings = ["share", "data sets", "of the data", "of redrawn data", "difference"]
+    print_table([*headings, "verdict"], lines)
+
+
 def _print_hard() -> None:
     print("### Data that break an assumption\n")
     lines = []
@@ -235,6 +271,7 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
 def main() -> None:
     """Prints the tables and draws the figure."""
     names = [f"{kind}_{size}" for size, kind in itertools.product(_SAMPLES, _KINDS)]
+    names += [f"{kind}_calibration" for kind in _CALIBRATED]
     lacking = [name for name in [*names, _NOTHING, *_HARD] if not read(name)]
     if lacking:
         print(f"not there yet: {', '.join(lacking)}\n")
@@ -248,6 +285,7 @@ def main() -> None:
         report.save(plot(tables), path)
         print(f"figure: {path}\n")
     _print_nothing()
+    _print_calibration()
     _print_hard()
 
 
