@@ -2,10 +2,10 @@ r"""How many truths a fit that starts at the truth has by the study's rule.
 
     python -m experiments.attainable
 
-With few samples no fit has failures within a factor of e of the true ones on all
-variables, as a match requires. Prints, by number of samples, the truths that are
-matched after the network has been refitted from the truth: mean of the first eight
-truths and samples of each kind, and all. Five minutes.
+A match requires failures within a factor of e of the true ones on all variables, which
+few samples do not tell. Prints, by number of samples, the truths that are matched after
+the network has been refitted from the truth: means of the first eight truths and
+samples of each kind, with 95% intervals over these. Five minutes.
 """
 
 import lvm_jax

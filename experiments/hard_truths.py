@@ -54,7 +54,7 @@ def _correlated(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
 
 
 def _one_child(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
-    """Two latents have a single child each, which other latents have too."""
+    """Two latents have a single child each, which others may have too."""
     is_other = jnp.arange(truth.noise.size) != jnp.array([[0], [1]])
     failure = truth.failure.at[:2].set(jnp.where(is_other, 1.0, 0.1))
     return _drawn(key, _with_failure(truth, failure), num_samples)

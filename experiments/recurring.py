@@ -102,6 +102,7 @@ def compare(
     levels, latents = [], []
     elbos = results.history["held_out_elbo"][:, 0, :, -1].mean(-1)
     for elbo, (level, (recurs,)) in zip(elbos, found.items(), strict=True):
+        # The largest level has none that could repeat it.
         is_repeated = best.is_repeated.get(level, np.zeros(len(recurs.share), bool))
         is_true = truths[level] >= 0
         about = {
@@ -169,7 +170,14 @@ def _calibrations(trained: Mapping[int, cli.Trained]) -> Iterator[dict[str, Any]
             workdir=_SWEEP.workdir,
             train=train,
         )
-        counts = *found.precision(_HALF), *found.recall(_HALF)
+        is_found = found.share >= _HALF
+        num_found = round(float((found.recalls(_HALF) * found.num_truths).sum()))
+        counts = (
+            (found.truth[is_found] >= 0).sum(),
+            is_found.sum(),
+            num_found,
+            found.num_truths.sum(),
+        )
         names = ("true", "recurring", "truths", "num_truths")
         yield {
             "dataset": task.name,
@@ -184,10 +192,18 @@ def _calibrations(trained: Mapping[int, cli.Trained]) -> Iterator[dict[str, Any]
 def main() -> None:
     """Learns, compares and writes the tables."""
     _SWEEP.start()
+    plan = _SWEEP.plan()
+    if len(plan.levels) < 2 or len(plan.seeds) < min(_NUM_RUNS):
+        raise ValueError(
+            f"expected at least 2 levels and {min(_NUM_RUNS)} seeds, got "
+            f"{len(plan.levels)} and {len(plan.seeds)}"
+        )
+    if len(plan.settings) > 1:
+        raise ValueError(f"expected one setting, got {len(plan.settings)}")
     trained = _SWEEP.train_each(
         lambda seed: dataclasses.replace(_task(seed), truth=None),
         _DATA.seeds,
-        _SWEEP.plan(),
+        plan,
     )
     levels, latents = zip(*_rows(trained), strict=True)
     for name, parts in (("recurring", levels), ("latents", latents)):

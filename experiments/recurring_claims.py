@@ -8,8 +8,9 @@ precision and recall into experiments/figures/. Ten seconds. What has no table i
 """
 
 import itertools
+import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from experiments import cli
-from experiments.cli.verdicts import above, direction, print_table
+from experiments.cli.verdicts import above, direction, print_table, verdict
 from lvm_jax import report
-from lvm_jax.report import Interval, style
+from lvm_jax.report import Comparison, Interval, style
 
 _HERE = pathlib.Path(__file__).parent
 _TABLES = flags.DEFINE_string(
@@ -32,6 +33,7 @@ _FIGURES = flags.DEFINE_string(
 _KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _CALIBRATED = ("UNIF-DRAWN", "CON8")
 _SAMPLES = (500, 1000, 3000)
+_NUM_DATA_SETS = {500: 8, 1000: 8, 3000: 4}  # of each kind
 _HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
 _NOTHING = "INDEPENDENT"
 _FIXED = (8, 16, 32)
@@ -110,18 +112,35 @@ def _print_precision(tables: Mapping[int, Mapping[str, Rows]]) -> None:
         for kind, rows in [*of_kinds.items(), ("all", _joined(of_kinds))]:
             best = recommended(rows)
             some, twice = precisions(best), precisions(best, "repeated_")
-            precision = _mean(some, "precision", 1)
+            precision = _mean(some, "precision", 1) if some else None
             truths = _mean(best, "truths", 8)
-            cells = [kind, str(size), str(len(best)), precision.format(2)]
+            cells = [kind, str(size), f"{len(some)} of {len(best)}"]
+            cells.append(precision.format(2) if some else "-")
             cells += [truths.format(2), _levels(best)]
             is_all = kind == "all"
-            gain = report.compare(twice, some, "precision", (0, 1))
-            cells += [gain.format(2), above(precision, _LEAST_PRECISION) * is_all]
+            gain = _paired(twice, some, "precision", 1)
+            cells.append(gain.format(2) if len(twice) > 1 else "-")
+            decided = above(precision, _LEAST_PRECISION) if some else "undecided"
+            cells.append(_decided(size, of_kinds, decided) if is_all else "")
             lines.append(cells)
-    headings = ["data", "samples", "data sets", "true of what recurs"]
+    headings = ["data", "samples", "something recurs in", "true of what recurs"]
     headings += ["truths that recur, of 8", "recommended levels"]
     headings += ["more of what recurs twice", "verdict"]
     print_table(headings, lines)
+
+
+def _decided(size: int, of_kinds: Mapping[str, Rows], decided: str) -> str:
+    """The verdict, if all data sets of the rule are there."""
+    num_sets = [len({row["data_seed"] for row in rows}) for rows in of_kinds.values()]
+    is_whole = num_sets == [_NUM_DATA_SETS[size]] * len(_KINDS)
+    return decided if is_whole else "not decided: data sets are lacking"
+
+
+def _paired(rows: Rows, others: Rows, column: str, most: float) -> Comparison:
+    """A column of rows less that of others, by data set."""
+    if min(len(rows), len(others)) < 2:
+        return Comparison(math.nan, math.nan, math.nan, math.nan, "")
+    return report.compare(rows, others, column, (0, most))
 
 
 def _levels(best: Rows) -> str:
@@ -135,7 +154,10 @@ def _joined(of_kinds: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
 
 
 def _print_differences(
-    title: str, tables: Mapping[int, Mapping[str, Rows]], compared: Any
+    title: str,
+    tables: Mapping[int, Mapping[str, Rows]],
+    compared: Callable[[Rows], dict[str, Rows]],
+    judge: Callable[[list[str]], str],
 ) -> None:
     """Truths that recur at the recommended level less those of other choices."""
     print(f"### {title}\n")
@@ -144,13 +166,16 @@ def _print_differences(
         rows = _joined(of_kinds)
         best = recommended(rows)
         family = {
-            name: report.compare(best, others, "truths", (0, 8))
+            name: _paired(best, others, "truths", 8)
             for name, others in compared(rows).items()
         }
         for name, comparison in report.adjust(family).items():
             cells = [str(size), name, comparison.format(2), direction(comparison)]
             lines.append(cells)
     print_table(["samples", "less", "truths that recur", "recommended has"], lines)
+    for size, of_kinds in tables.items():
+        found = [line[-1] for line in lines if line[0] == str(size)]
+        print(f"{size} samples: {_decided(size, of_kinds, judge(found))}\n")
 
 
 def _at_levels(rows: Rows) -> dict[str, Rows]:
@@ -159,6 +184,10 @@ def _at_levels(rows: Rows) -> dict[str, Rows]:
 
 def _at_runs(rows: Rows) -> dict[str, Rows]:
     return {f"{n} runs": recommended(rows, n) for n in _RUNS if n < 16}
+
+
+def _none_is_better(directions: list[str]) -> str:
+    return "refuted" if "less" in directions else "holds"
 
 
 def _print_nothing() -> None:
@@ -226,11 +255,11 @@ def _print_hard() -> None:
         ]
         cells = [name, _mean(rows, "truths", 8).format(2)]
         cells += [f"{len(true_or_not)}" for true_or_not in parts]
-        for column in ("share", "prior", "spread"):
+        for column in ("share", "prior", "spread", "level"):
             cells.append(" / ".join(_median(part, column) for part in parts))
         lines.append(cells)
     headings = ["data", "truths that recur, of 8", "true latents", "false ones"]
-    headings += [f"{of}: true / false" for of in ("share", "prior", "spread")]
+    headings += [f"{of}: true / false" for of in ("share", "prior", "spread", "level")]
     print_table(headings, lines)
 
 
@@ -279,8 +308,11 @@ def main() -> None:
     tables = {size: of_kinds for size, of_kinds in tables.items() if of_kinds}
     if tables:
         _print_precision(tables)
-        _print_differences("3. The rule finds the level", tables, _at_levels)
-        _print_differences("4. Sixteen runs are enough, four are not", tables, _at_runs)
+        for title, compared, judge in (
+            ("3. The rule finds the level", _at_levels, _none_is_better),
+            ("4. Sixteen runs are enough, four are not", _at_runs, verdict),
+        ):
+            _print_differences(title, tables, compared, judge)
         path = pathlib.Path(_FIGURES.value) / "recurring.png"
         report.save(plot(tables), path)
         print(f"figure: {path}\n")

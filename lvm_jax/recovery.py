@@ -151,21 +151,23 @@ def matches(
     runs: Runs,
     others: Runs,
     kept: chex.Array,
+    others_kept: chex.Array,
     recover: RecoverFn,
     held_out: Any,
 ) -> chex.Array:
-    """Which latent of every other run each run's surviving latents match.
+    """Which survivor of every other run each run's survivors match.
 
     Args:
       runs: R of them; their survivors take the place of the truth.
       others: R' of them, which may have another number of latents.
       kept: [R, K] bool. Of `survivors`.
+      others_kept: [R', K'] bool. Of `survivors`, of the others.
       recover: of a task.
       held_out: of the task.
 
     Returns:
-      [R, R', K] int. The second run's latent that is matched to a latent of the first,
-      -1 where there is none or where that has not survived.
+      [R, R', K] int. The second run's survivor that is matched to one of the first, -1
+      where there is none.
     """
 
     def with_others(run):
@@ -173,10 +175,12 @@ def matches(
         truth = runs.model(params, _filtered(runs, live, of_run))
 
         def with_other(other):
-            found = recover(truth, others.model(*other), other[1], held_out)
+            params, live, of_other = other
+            live = _filtered(others, live, of_other)
+            found = recover(truth, others.model(params, live), live, held_out)
             return jnp.where(of_run, found.matched, -1)
 
-        return jax.lax.map(with_other, (others.params, others.live))
+        return jax.lax.map(with_other, (others.params, others.live, others_kept))
 
     return jax.lax.map(with_others, (runs.params, runs.live, kept))
 

@@ -38,20 +38,6 @@ class Consensus(NamedTuple):
     latents: Mapping[str, np.ndarray]
     spread: Mapping[str, np.ndarray]
 
-    def above(self, share: float) -> "Consensus":
-        """Those of a share of the other runs at least."""
-        is_above = self.share >= share
-        return self._replace(
-            **{
-                name: getattr(self, name)[is_above]
-                for name in ("member", "medoid", "share", "low", "high")
-            },
-            **{
-                name: {key: value[is_above] for key, value in of.items()}
-                for name, of in (("latents", self.latents), ("spread", self.spread))
-            },
-        )
-
 
 def links(matched: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Survivors of two runs that are matched to one another, from both sides.
@@ -115,10 +101,11 @@ def recurring(
     """The latents that recur in a share of the runs at least.
 
     The survivor that most other runs have stands first, with those of their latents
-    that it is linked with; then the next of what is left. A run's latent is in one
-    place at most. What recurs does not depend on the order of runs and of latents: what
-    is had by as many is taken by links among members, then by the objective of the run,
-    and of one run nothing is linked with the same.
+    that it is linked with, a match from both sides, and that agree with more of one
+    another than they disagree with; then the next of what is left. A run's latent is in
+    one place at most. What recurs does not depend on the order of runs and of latents:
+    what is had by as many is taken by links among members, then by the objective of the
+    run, and of one run nothing is linked with the same.
 
     Args:
       matched: [R, R, K] int. Of `recovery.matches`.

@@ -171,18 +171,21 @@ def test_data_are_redrawn_from_what_recurs_and_learned_without_the_truth(calibra
     for number, (task, plan, num_epochs, workdir, options) in enumerate(calls):
         assert task.truth is None and task.name == "IMG redrawn"
         assert plan.levels == (4,) and num_epochs == 1 and options == {"devices": "x"}
-        assert workdir.name == f"data{number}" and workdir.parent.name == "there"
+        assert workdir.name.endswith(f"-data{number}")
+        assert workdir.parent.name == "there"
     assert (calls[0][0].train != calls[1][0].train).any()
 
 
 def test_what_recurs_is_true_if_it_matches_a_truth(calibrated):
     found, _, _ = calibrated
     assert found.num_truths.tolist() == [4, 4]
-    assert found.precision(0.9) == (2, 2)  # truth 0 of each data set
-    assert found.precision(0.5) == (2, 4)  # and the false one that three runs have
-    assert found.precision(0.3, 0.5) == (2, 2)  # truth 1, in one of the three others
-    assert found.precision(0.0, 0.1) == (0, 14)
-    assert found.recall(0.5) == (2, 8) and found.recall(0.0) == (4, 8)
+    # Truth 0 in all runs, a false one in three of four, truth 1 in two, others in one.
+    assert found.precisions(0.9).tolist() == [1, 1]
+    assert found.precisions(0.5).tolist() == [0.5, 0.5]
+    assert found.precisions(0.3).tolist() == [2 / 3, 2 / 3]
+    assert found.precisions(0.0).tolist() == [0.2, 0.2]
+    assert found.recalls(0.5).tolist() == [0.25, 0.25]
+    assert found.recalls(0.0).tolist() == [0.5, 0.5]
 
 
 def test_what_cannot_be_calibrated_is_refused(networks):
@@ -197,6 +200,11 @@ def test_what_cannot_be_calibrated_is_refused(networks):
         lvm_jax.calibrate(task, results, level=1)
     with pytest.raises(ValueError, match="at least 2 levels to compare, got 1"):
         lvm_jax.calibrate(task, results)
+    for more in ({"level": 3}, {"level": 1, "setting": "z"}):
+        with pytest.raises(ValueError, match="of the results, got"):
+            lvm_jax.calibrate(task, results, **more)
+    with pytest.raises(ValueError, match="at least 1 data set, got 0"):
+        lvm_jax.calibrate(task, results, level=1, num_data_sets=0)
     task = dataclasses.replace(task, redraw=None)
     with pytest.raises(ValueError, match="a task with `redraw`, got IMG without"):
         lvm_jax.calibrate(task, results, level=1)

@@ -407,10 +407,11 @@ def test_what_recurs_in_own_samples_is_shown_by_name_and_calibrated(tmp_path):
     arrays = archive.read(workdir / layout.CONSENSUS_ARRAYS)
     (setting,) = load(workdir).plan.settings
     assert arrays[f"17/{setting}/latents/failure"].shape == (len(best), 16)
-    assert "on data like these (2 redrawn)" in done.stdout
+    assert "if data came from these latents alone (2 redrawn)" in done.stdout
     beside = tmp_path / "run.calibration"
-    assert sorted(path.name for path in beside.iterdir()) == ["data0", "data1"]
-    assert load(beside / "data1").plan.levels == (17,)
+    folders = sorted(path.name for path in beside.iterdir())
+    assert [name.split("-")[1] for name in folders] == ["data0", "data1"]
+    assert load(beside / folders[1]).plan.levels == (17,)
     figures = {path.stem for path in (workdir / "figures").iterdir()}
     assert figures >= {*_OF_RUNS, "calibration"}
     again = run("noisy_or", "--workdir", workdir, *flags)

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import lvm_jax
-from lvm_jax import pcfg, recovery, sparse_coding
+from lvm_jax import noisy_or, pcfg, recovery, sparse_coding
 from lvm_jax.recurrence import recurring, repeated
 from lvm_jax.report.intervals import share_interval
 
@@ -134,7 +134,6 @@ def test_a_share_of_the_others_is_asked_for():
     points = [[0.0, 5.0], [0.0, 5.0], [0.0, np.nan], [0.0, np.nan], [0.0, np.nan]]
     assert len(_recurring(points, share=0.25).member) == 2
     assert len(_recurring(points, share=0.3).member) == 1
-    assert _recurring(points, 0.25).above(0.3).member.tolist() == [[0] * 5]
 
 
 def test_where_nothing_survives_nothing_recurs():
@@ -184,6 +183,27 @@ def test_one_run_has_nothing_to_agree_with():
         _recurring([[0.0]])
 
 
+def test_a_duplicate_that_another_run_drops_takes_no_match():
+    """It is the nearer of the two, and no survivor to match back."""
+    failure = np.ones((2, 2, 16))
+    failure[0, 0, :8] = 0.10
+    failure[0, 1, 8:] = 0.5
+    failure[1, 0, :8] = 0.12
+    failure[1, 1, :8] = 0.10
+    prior = np.array([[0.3, 0.2], [0.3, 0.05]])
+    models = [
+        noisy_or.from_probabilities(*of, np.full(16, 0.99))
+        for of in zip(prior, failure, strict=True)
+    ]
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *models)
+    runs = recovery.Runs(noisy_or.model.mask, params, np.ones((2, 2), np.float32))
+    kept = recovery.survivors(runs, noisy_or.recover, None)
+    assert np.asarray(kept).tolist() == [[True, True], [True, False]]
+    matched = recovery.matches(runs, runs, kept, kept, noisy_or.recover, None)
+    found = recurring(np.asarray(matched), np.asarray(kept), np.zeros(2), share=1.0)
+    assert found.member.tolist() == [[0, 0]]
+
+
 def test_columns_of_dictionaries_recur_in_any_order():
     """Three runs with the true columns, of which the last lacks the first six."""
     dataset = sparse_coding.make(lvm_jax.key(0), 30.0, num_samples=300)
@@ -201,7 +221,7 @@ def test_columns_of_dictionaries_recur_in_any_order():
     live = np.ones((3, 24), np.float32)
     runs = recovery.Runs(learner.model, params, live)
     kept = recovery.survivors(runs, task.recover, task.held_out)
-    matched = recovery.matches(runs, runs, kept, task.recover, task.held_out)
+    matched = recovery.matches(runs, runs, kept, kept, task.recover, task.held_out)
     found = recurring(np.asarray(matched), np.asarray(kept), np.arange(3.0))
     columns = [
         {int(orders[run][k]) for run, k in enumerate(member) if k >= 0}
@@ -237,7 +257,9 @@ def test_nonterminals_of_grammars_recur_in_any_order():
     live = pcfg.Live(np.ones((3, 4), np.float32), np.ones((3, 5), np.float32))
     compared = recovery.Runs(pcfg.normalise, params, live, task.kind)
     kept = recovery.survivors(compared, task.recover, task.held_out)
-    matched = recovery.matches(compared, compared, kept, task.recover, task.held_out)
+    matched = recovery.matches(
+        compared, compared, kept, kept, task.recover, task.held_out
+    )
     found = recurring(np.asarray(matched), np.asarray(kept), np.arange(3.0))
     symbols = [
         {int(orders[run][0][k]) for run, k in enumerate(member)}

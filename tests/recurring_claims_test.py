@@ -84,35 +84,47 @@ def _claims(tmp_path, rows, name="CON8_1000"):
     return done.stdout
 
 
-def _levels(true, false=0):
-    """Forty data sets whose 16 latents, of three levels, are recommended."""
+def _levels(dataset, true, false=0):
+    """Eight data sets, of which level 16 is recommended; the first has one more false."""
     return [
         _row(
             seed,
             level,
             level == 16,
-            0 if level == 8 else true + false,
-            true * (level > 8),
+            true + false + (seed == 0),
+            true if level > 8 else 0,
+            num_runs=num_runs,
+            dataset=dataset,
         )
-        for seed in range(40)
-        for level in (8, 16, 32)
-    ] + [
-        _row(seed, level, level == 16, true + false, true, num_runs=n)
-        for n in (4, 8)
-        for seed in range(40)
+        for num_runs in (4, 8, 16)
+        for seed in range(8)
         for level in (8, 16, 32)
     ]
 
 
+def _of_all(tmp_path, kinds, **numbers):
+    for kind in kinds:
+        text = _claims(tmp_path, _levels(kind, **numbers), f"{kind}_1000")
+    (line,) = [line for line in text.split("\n") if line.startswith("| all |")]
+    return text, line
+
+
+_KINDS = "CON8", "CON24", "UNIF-DRAWN"
+
+
 def test_verdicts_follow_the_tables(tmp_path):
-    text = _claims(tmp_path, _levels(true=8))
-    (of_all,) = [line for line in text.split("\n") if line.startswith("| all |")]
-    assert "1.00" in of_all and "16: 40" in of_all and of_all.endswith("holds |")
-    assert "| 1000 | level 8 | +8.00" in text and "not there yet" in text
+    text, line = _of_all(tmp_path, _KINDS, true=7)
+    assert "24 of 24" in line and "16: 24" in line and line.endswith("holds |")
+    assert "| 1000 | level 8 | +7.00" in text and "1000 samples: holds" in text
     assert (tmp_path / "figures" / "recurring.png").exists()
-    text = _claims(tmp_path, _levels(true=2, false=6))
-    (of_all,) = [line for line in text.split("\n") if line.startswith("| all |")]
-    assert "0.25" in of_all and of_all.endswith("refuted |")
+    _, line = _of_all(tmp_path, _KINDS, true=2, false=6)
+    assert line.endswith("refuted |")
+
+
+def test_nothing_is_decided_while_data_sets_are_lacking(tmp_path):
+    text, line = _of_all(tmp_path, _KINDS[:2], true=7)
+    assert "lacking" in line and "1000 samples: not decided" in text
+    assert "UNIF-DRAWN_1000" in text.split("\n")[0]
 
 
 def test_an_empty_consensus_is_counted_of_all_data_sets(tmp_path):

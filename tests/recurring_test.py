@@ -10,15 +10,15 @@ from lvm_jax.report.recurring import strongest
 _NAMES = ["ash", "bay", "elm"]
 
 
-def _consensus(num_latents, num_runs=5):
+def _consensus(num_latents, num_runs=5, share=0.5):
     """All runs have all latents, but for the last one, which the last run has not."""
     kept = np.ones((num_runs, num_latents), bool)
     kept[-1, -1] = False
     matched = np.tile(np.arange(num_latents), (num_runs, num_runs, 1))
     matched[:, -1, -1] = matched[-1, :, -1] = -1
-    found = recurring(matched, kept, np.arange(num_runs))
-    column = np.arange(num_latents, dtype=float)
-    failure = np.eye(num_latents, len(_NAMES))
+    found = recurring(matched, kept, np.arange(num_runs), share)
+    column = np.arange(len(found.share), dtype=float)
+    failure = np.eye(len(found.share), len(_NAMES))
     latents = {"failure": failure, "prior": column / 10}
     return found._replace(latents=latents, spread=latents)
 
@@ -98,8 +98,24 @@ def test_calibration_counts_latents_and_truths(calibration):
     lines = report.format_calibration(calibration).split("\n")
     counts = [line.split("runs")[1].split()[0] for line in lines[2:5]]
     assert counts == ["5", "4", "2"]
-    assert "80 [" in lines[2] and "100 [" in lines[3] and "50 [" in lines[3]
-    assert "2 redrawn" in lines[5] and "of the truths 50 [" in lines[5]
+    assert lines[2].split()[-2:] == ["83", "50"]  # 2 of 2 and 2 of 3; 2 and 1 of 3
+    assert lines[3].split()[-2:] == ["100", "50"]
+    assert "2 redrawn" in lines[5] and "in 100 were true" in lines[5]
+
+
+def test_calibration_has_intervals_of_several_data_sets_and_words_for_none():
+    number = 6
+    every = Calibration(
+        np.ones(2 * number),
+        np.array([0, 1] * 3 + [0, -1] * 3),
+        np.repeat(np.arange(number), 2),
+        np.full(number, 2),
+    )
+    text = report.format_calibration(every)
+    precision = report.mean_interval([1, 1, 1, 0.5, 0.5, 0.5], (0, 1))
+    assert f"{precision.format(0, 100)} in 100 were true" in text
+    none = Calibration(*[np.array([])] * 3, np.array([2]))
+    assert "nothing recurred" in report.format_calibration(none)
 
 
 def test_figures_are_drawn_of_all_and_of_nothing(found, calibration, tmp_path):
@@ -113,7 +129,7 @@ def test_figures_are_drawn_of_all_and_of_nothing(found, calibration, tmp_path):
     pictures = report.plot_latents(recurs, -strength, None, "three", label="entry")
     shown = pictures.axes[0].images[0]
     assert shown.get_array().shape == (1, 3) and shown.get_clim() == (-1, 1)
-    none = {2: [recurs.above(2.0)]}
+    none = {2: [_consensus(2, share=2.0)]}
     report.plot_latents(none[2][0], np.zeros((0, 3)), _NAMES, "none", label="P(on)")
     report.plot_shares(none, 0, 5, "none")
     shares = report.plot_shares(found, 0, 5, "three")

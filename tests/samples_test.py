@@ -734,6 +734,7 @@ def test_the_largest_numbers_of_float32_pass(tmp_path):
         ("fever,dry  cough\n1,0\n", ["fever", "dry cough"]),
         ('"a, b";c\n1;0\n', ["a, b", "c"]),
         ("\ufeffa\tb\n1\t0\n", ["a", "b"]),
+        ("a,,a,b\x1b[0m\n1,0,1,0\n", ["a", "x2", "a (3)", "b[0m"]),
         ("1,0\n0,1\n", None),
     ],
 )

@@ -36,8 +36,8 @@ class Recurring:
             "calibrate",
             0,
             "Data sets to redraw from what recurs at the recommended level, and to "
-            "learn from again, in workdirs beside --workdir whose name ends with "
-            ".calibration: how much of what recurs is true?",
+            "learn from again, in workdirs beside --workdir, in the folder whose name "
+            "ends with .calibration: how much of what recurs would be true?",
             lower_bound=0,
             upper_bound=1000,
         )
@@ -110,7 +110,7 @@ class Recurring:
         recommended = None
         if len(plan.levels) > 1:
             recommended = lvm_jax.recommend(task, results, found)
-        print("\nwhat recurs in half of the other runs at least:")
+        print("\nlatents that recur, in half of the other runs at least:")
         survivors = lvm_jax.num_survivors(task, results)
         print(reports.format_levels(found, recommended, settings, survivors))
         best = None if recommended is None else recommended[0].level

@@ -89,6 +89,9 @@ def read_samples(path: str | os.PathLike) -> np.ndarray:
 def read_names(path: str | os.PathLike) -> list[str] | None:
     """Reads the names of the variables: the header of a text file of samples.
 
+    A name that is there before gets its place, from 1, and so does an empty one; what
+    cannot be printed is left out.
+
     Args:
       path: a file of `read_samples`.
 
@@ -109,7 +112,11 @@ def read_names(path: str | os.PathLike) -> list[str] | None:
     _, first = next(_rows(_without_blank_end(text, delimiter), delimiter, 1, name))
     if not _is_header(first):
         return None
-    return [" ".join(cell.split()) for cell in first]
+    names = []
+    for place, cell in enumerate(first, 1):
+        own = " ".join("".join(filter(str.isprintable, part)) for part in cell.split())
+        names.append(f"{own} ({place})" if own in names else own or f"x{place}")
+    return names
 
 
 def check_binary(samples: Any, name: str) -> np.ndarray:

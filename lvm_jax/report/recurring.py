@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from lvm_jax.files.table import Row
 from lvm_jax.recurrence import Consensus
 from lvm_jax.report import style
-from lvm_jax.report.intervals import Interval, share_interval
+from lvm_jax.report.intervals import Interval, mean_interval, share_interval
 from lvm_jax.report.latents import as_pictures, draw_picture
 from lvm_jax.report.summary import align
 from lvm_jax.types import Level, level_name
@@ -22,6 +23,7 @@ _WEAK = 0.2  # share of the strongest, below which it does not
 _COLUMNS = 6  # latents in a row of a figure
 _NUM_DRAWN = 24  # latents of a figure, at most
 _LEVELS_OF_SHARE = (0.25, 0.5, 0.75)
+_LEAST_DATA_SETS = 4  # for an interval over them
 
 # A Consensus for each setting, by level.
 ByLevel = Mapping[Level, Sequence[Consensus]]
@@ -72,7 +74,16 @@ def _advice(recommended: Sequence[Any] | None, settings: Sequence[str]) -> list[
             else f"{prefix}recommended: {level_name(of_setting.level)}, the smallest "
             "level with the most latents that recur at the next ones too"
         )
+        if of_setting.level is not None and of_setting.level == _last(of_setting):
+            lines.append(
+                "no level between it and the largest: larger ones may have more"
+            )
     return lines
+
+
+def _last(recommended: Any) -> Level:
+    """The largest level that may be recommended."""
+    return max(recommended.is_repeated, key=lambda of: sum(jax.tree.leaves(of)))
 
 
 def format_latents(
@@ -298,33 +309,45 @@ def plot_agreement(
 
 
 def format_calibration(calibration: Any) -> str:
-    """What redrawn data say of latents that recur in a share of the runs.
+    """What redrawn data say of latents that recur in a share of the other runs.
+
+    Shares are means over redrawn data sets, with intervals where these are four or
+    more.
 
     Args:
       calibration: of `lvm_jax.calibrate`.
     """
+    num_sets = len(calibration.num_truths)
     columns = [["recur in"], ["latents"], ["true, %"], ["of truths recurred, %"]]
     for share in _LEVELS_OF_SHARE:
-        true, many = calibration.precision(share)
         cells = (
-            f"{share:.0%} of the runs",
-            str(many),
-            share_interval(true, many).format(0, 100),
-            share_interval(*calibration.recall(share)).format(0, 100),
+            f"{share:.0%} of the other runs",
+            str((calibration.share >= share).sum()),
+            _percent(calibration.precisions(share)),
+            _percent(calibration.recalls(share)),
         )
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)
-    true, many = calibration.precision(0.5)
-    precision = share_interval(true, many).format(0, 100)
-    found, all_truths = calibration.recall(0.5)
-    num_sets = len(calibration.num_truths)
-    recall = share_interval(found, all_truths).format(0, 100)
-    sentence = (
-        f"on data like these ({num_sets} redrawn), of latents that recur in half of "
-        f"the runs {precision} in 100 were true, and of the truths {recall} in 100 "
-        "recurred"
-    )
-    return "\n".join([align(columns), sentence, "95% intervals over latents, Wilson's"])
+    precisions, recalls = calibration.precisions(0.5), calibration.recalls(0.5)
+    if len(precisions):
+        sentence = (
+            f"if data came from these latents alone ({num_sets} redrawn): of latents "
+            f"that recur in half of the other runs {_percent(precisions)} in 100 were "
+            f"true, and of the truths {_percent(recalls)} in 100 recurred"
+        )
+    else:
+        sentence = f"nothing recurred in half of the runs of {num_sets} redrawn data"
+    note = "means over redrawn data sets; the choice of the level is not in them"
+    return "\n".join([align(columns), sentence, note])
+
+
+def _percent(shares: np.ndarray) -> str:
+    """The mean of shares in percent, with its interval where they are enough."""
+    if not len(shares):
+        return "-"
+    if len(shares) < _LEAST_DATA_SETS:
+        return f"{100 * shares.mean():.0f}"
+    return mean_interval(shares.tolist(), (0, 1)).format(0, 100)
 
 
 @style.styled()

@@ -23,7 +23,7 @@ class Compared(NamedTuple):
 
     Attributes:
       runs: R of them.
-      kept: [R, K] bool. The latents that survive.
+      kept: [R, K] bool. The latents that survive; none of a run that has diverged.
     """
 
     runs: Runs
@@ -53,8 +53,8 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
       results: of it.
 
     Returns:
-      For each level [setting, seed, seed]: the share of the first run's latents, of
-      those that survive the filter, that the second run has; NaN where none survives.
+      For each level [setting, seed, seed]: the share of the first run's latents that
+      the second run has, survivors of the filter in both; NaN where none survives.
 
     Raises:
       ValueError: if the task has nothing to compare models by.
@@ -127,7 +127,8 @@ def recommend(
     What recurs at a level by accident does not recur at larger ones, and what a level
     is too small for recurs there for the first time. So a latent counts at its level if
     it recurs at the next two levels too, and the smallest level with the most of these
-    is recommended.
+    is recommended. The largest level cannot be, and the one before it has but one level
+    to be borne out by: where that is recommended, larger ones may have more.
 
     Args:
       task: that was trained.
@@ -208,7 +209,8 @@ def compared(task: Task, results: Results, level: Level, setting: str) -> Compar
             model, task.recover, task.kind, (params, live), task.held_out
         )
     runs = Runs(model, params, live, task.kind)
-    return Compared(runs, jax.device_get(survivors))
+    # What a diverged run has kept, if anything, is of before.
+    return Compared(runs, jax.device_get(survivors) & ~kept.diverged[place][:, None])
 
 
 def matches(task: Task, results: Results, of: Compared, others: Compared) -> np.ndarray:
@@ -224,7 +226,13 @@ def matches(task: Task, results: Results, of: Compared, others: Compared) -> np.
     _, *runs_of_others, _ = others.runs
     with devices.settings(results.plan.precision):
         matched = _matches(
-            model, task.recover, kind, runs, runs_of_others, of.kept, task.held_out
+            model,
+            task.recover,
+            kind,
+            runs,
+            runs_of_others,
+            (of.kept, others.kept),
+            task.held_out,
         )
     return jax.device_get(matched)
 
@@ -261,9 +269,8 @@ def _survivors(model, recover, kind, runs, held_out):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _matches(model, recover, kind, runs, others, kept, held_out):
-    return recovery.matches(
-        Runs(model, *runs, kind), Runs(model, *others, kind), kept, recover, held_out
-    )
+    both = Runs(model, *runs, kind), Runs(model, *others, kind)
+    return recovery.matches(*both, *kept, recover, held_out)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -6,6 +6,7 @@ with the truth, which is known.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -37,16 +38,28 @@ class Calibration(NamedTuple):
     data_set: np.ndarray
     num_truths: np.ndarray
 
-    def precision(self, least: float, most: float = 1.0) -> tuple[int, int]:
-        """Of the latents with a share in these limits, how many were true; of many."""
-        is_within = (self.share >= least) & (self.share <= most)
-        return int((self.truth[is_within] >= 0).sum()), int(is_within.sum())
+    def precisions(self, share: float) -> np.ndarray:
+        """Of each data set with latents of such a share, the part of them that is true.
 
-    def recall(self, least: float) -> tuple[int, int]:
-        """Of the truths, how many some latent of such a share was; of how many."""
-        is_found = (self.share >= least) & (self.truth >= 0)
-        found = {*zip(self.data_set[is_found], self.truth[is_found], strict=True)}
-        return len(found), int(self.num_truths.sum())
+        Args:
+          share: of the other runs, at least.
+        """
+        is_found = self.share >= share
+        parts = [is_found & (self.data_set == n) for n in range(len(self.num_truths))]
+        return np.array([(self.truth[of] >= 0).mean() for of in parts if of.any()])
+
+    def recalls(self, share: float) -> np.ndarray:
+        """[S]. Of each data set's truths the part that is found with such a share.
+
+        Args:
+          share: of the other runs, at least.
+        """
+        is_found = (self.share >= share) & (self.truth >= 0)
+        found = [
+            len({*self.truth[is_found & (self.data_set == n)]})
+            for n in range(len(self.num_truths))
+        ]
+        return np.array(found) / self.num_truths
 
 
 def calibrate(
@@ -69,8 +82,9 @@ def calibrate(
         recommended one if None.
       setting: likewise; the first one if None.
       num_data_sets: S, to be redrawn.
-      workdir: a directory for theirs, data0 and so on; None to train in memory. As
-        `train` has it, the same call goes on after any interruption.
+      workdir: a directory for theirs; None to train in memory. As `train` has it, the
+        same call goes on after any interruption; other latents have other workdirs,
+        by their digest.
       train: what trains, with the arguments of `lvm_jax.train`.
       **options: further arguments of it.
 
@@ -78,24 +92,31 @@ def calibrate(
       Calibration.
 
     Raises:
-      ValueError: if the task cannot be redrawn, there is no recommended level, nothing
-        recurs at the level, or there is one seed.
+      ValueError: if the task cannot be redrawn, there is no such level or setting or
+        none to recommend, nothing recurs at the level, or there is one seed.
     """
     plan = results.plan
-    place = 0 if setting is None else list(plan.settings).index(setting)
-    setting = list(plan.settings)[place]
+    setting = next(iter(plan.settings)) if setting is None else setting
+    for name, value, known in (
+        ("setting", setting, plan.settings),
+        ("level", level, (None, *plan.levels)),
+    ):
+        if value not in known:
+            raise ValueError(f"expected a {name} of the results, got {value!r}")
+    if num_data_sets < 1:
+        raise ValueError(f"expected at least 1 data set, got {num_data_sets}")
+    place = list(plan.settings).index(setting)
     if level is None:
         level = recommend(task, results)[place].level
         if level is None:
-            raise ValueError("expected a level whose latents recur at the next ones")
-    drawn = _redraw(task, consensus(task, results)[level][place], num_data_sets)
+            raise ValueError("expected a level to recommend, got none: nothing recurs")
+    recurs = consensus(task, results)[level][place]
+    drawn = _redraw(task, recurs, num_data_sets)
     numbers = {setting: plan.hyperparams(level, setting)}
     plan = dataclasses.replace(plan, levels=(level,), settings=numbers)
     num_epochs = results.epochs.size // plan.records_per_epoch
-    folders = [
-        None if workdir is None else pathlib.Path(workdir) / f"data{number}"
-        for number in range(num_data_sets)
-    ]
+    names = [f"{_digest(recurs)}-data{number}" for number in range(num_data_sets)]
+    folders = [None if workdir is None else pathlib.Path(workdir) / of for of in names]
     learned = [
         train(unknown, plan, num_epochs, workdir=folder, **options)
         for unknown, folder in zip(
@@ -105,6 +126,14 @@ def calibrate(
         )
     ]
     return _scored(drawn, learned)
+
+
+def _digest(recurs: Consensus) -> str:
+    """Eight characters that tell latents from others."""
+    digest = hashlib.sha256()
+    for name in sorted(recurs.latents):
+        digest.update(np.ascontiguousarray(recurs.latents[name]).tobytes())
+    return digest.hexdigest()[:8]
 
 
 def _redraw(task: Task, recurs: Consensus, number: int) -> list[Task]:
