@@ -85,7 +85,7 @@ def _claims(tmp_path, rows, name="CON8_1000"):
 
 
 def _levels(dataset, true, false=0):
-    """Eight data sets, of which level 16 is recommended; the first has one more false."""
+    """Eight data sets, level 16 of them recommended; the first has one more false."""
     return [
         _row(
             seed,
