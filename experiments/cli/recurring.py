@@ -1,6 +1,5 @@
 """What recurs from run to run: printed and written where no truth is known."""
 
-import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -122,29 +121,21 @@ class Recurring:
             print(f"\nrecurring of {level_name(level)} latents; {self._label}:")
             print(reports.format_latents(recurs, strength, labels))
         _write(folder, found, recommended, plan, labels)
-        title = f"{task.name}, {level_name(level)} latents"
-        has_names = names is not None
         drawings = {
-            "recurring": functools.partial(
-                reports.plot_latents,
+            "recurring": reports.plot_latents(
                 recurs,
                 strength,
-                labels if has_names else None,
-                title,
+                None if names is None else labels,
+                f"{task.name}, {level_name(level)} latents",
                 label=self._label,
             ),
-            "shares": functools.partial(
-                reports.plot_shares, found, 0, len(plan.seeds), task.name
-            ),
-            "agreement": functools.partial(
-                reports.plot_agreement,
-                lvm_jax.agreement(task, results),
-                0,
-                task.name,
+            "shares": reports.plot_shares(found, 0, len(plan.seeds), task.name),
+            "agreement": reports.plot_agreement(
+                lvm_jax.agreement(task, results), 0, task.name
             ),
         }
-        for name, draw in drawings.items():
-            reports.save(draw(), folder / layout.FIGURES / f"{name}.png")
+        for name, figure in drawings.items():
+            reports.save(figure, folder / layout.FIGURES / f"{name}.png")
         return None if recommended is None else recommended[0]
 
     def _report_calibration(
