@@ -12,7 +12,6 @@ import lvm_jax
 from experiments import cli
 from experiments.cli.verdicts import print_table
 from lvm_jax import noisy_or, report
-from lvm_jax.noisy_or.redraw import refit
 
 _KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _NUM_SAMPLES = (500, 1000, 3000, 10_000)
@@ -30,7 +29,7 @@ def matched(kind: str, num_samples: int, seed: int) -> int:
     dataset = noisy_or.make(kind, lvm_jax.key(seed), num_samples)
     truth, train = dataset.truth, noisy_or.task(dataset).train
     start = {"prior": truth.prior, "failure": truth.failure}
-    fit = refit(lvm_jax.key(0), start, train)
+    fit = noisy_or.refit(lvm_jax.key(0), start, train)
     return int(noisy_or.recover(truth, fit).num_recovered)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import lvm_jax
 from lvm_jax import noisy_or, sparse_coding
-from lvm_jax.noisy_or.redraw import redraw, refit
+from lvm_jax.noisy_or.redraw import redraw
 from lvm_jax.numerics import unpack_bits
 from lvm_jax.training.results import Kept, Results
 
@@ -33,7 +33,7 @@ def test_a_refit_explains_samples_as_well_as_their_truth(networks):
     truth = networks.truth
     latents = _latents(truth)
     rough = {"prior": latents["prior"] * 0.5, "failure": latents["failure"] ** 0.7}
-    found = refit(lvm_jax.key(1), rough, networks.train)
+    found = noisy_or.refit(lvm_jax.key(1), rough, networks.train)
     assert noisy_or.recover(truth, found).matched.tolist() == list(range(8))
     np.testing.assert_allclose(found.prior, truth.prior, atol=0.04)
     np.testing.assert_allclose(found.failure, truth.failure, atol=0.15)

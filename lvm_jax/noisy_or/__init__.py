@@ -37,6 +37,7 @@ from lvm_jax.noisy_or.model import (
 )
 from lvm_jax.noisy_or.nvil import NvilHyperparams, nvil
 from lvm_jax.noisy_or.recognition import Recognition, importance_weighted_bound
+from lvm_jax.noisy_or.redraw import refit
 from lvm_jax.noisy_or.release import (
     read_dataset,
     read_model,
@@ -101,6 +102,7 @@ __all__ = [
     "read_params",
     "read_truth",
     "recover",
+    "refit",
     "sample",
     "task",
     "training",
