@@ -78,11 +78,10 @@ def _true_latents(
     (setting,) = results.plan.settings
     truths = {}
     for level, (recurs,) in found.items():
-        place = recurs.member[np.arange(len(recurs.medoid)), recurs.medoid]
-        truths[level] = np.full(len(place), -1)
-        if task.truth is not None and len(place):
+        truths[level] = np.full(len(recurs.share), -1)
+        if task.truth is not None and len(recurs.share):
             matched = matched_truths(task, results, level, setting)
-            truths[level] = matched[recurs.medoid, place]
+            truths[level] = matched[recurs.medoid, recurs.medoid_latent]
     return truths
 
 

@@ -38,6 +38,11 @@ class Consensus(NamedTuple):
     latents: Mapping[str, np.ndarray]
     spread: Mapping[str, np.ndarray]
 
+    @property
+    def medoid_latent(self) -> np.ndarray:
+        """[C] int. Which latent of its run each medoid is."""
+        return self.member[np.arange(len(self.medoid)), self.medoid]
+
 
 def links(matched: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Survivors of two runs that are matched to one another, from both sides.

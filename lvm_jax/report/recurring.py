@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -74,16 +73,13 @@ def _advice(recommended: Sequence[Any] | None, settings: Sequence[str]) -> list[
             else f"{prefix}recommended: {level_name(of_setting.level)}, the smallest "
             "level with the most latents that recur at the next ones too"
         )
-        if of_setting.level is not None and of_setting.level == _last(of_setting):
+        if of_setting.level is not None and of_setting.level == next(
+            reversed(of_setting.is_repeated)
+        ):
             lines.append(
                 "no level between it and the largest: larger ones may have more"
             )
     return lines
-
-
-def _last(recommended: Any) -> Level:
-    """The largest level that may be recommended."""
-    return max(recommended.is_repeated, key=lambda of: sum(jax.tree.leaves(of)))
 
 
 def format_latents(

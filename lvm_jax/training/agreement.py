@@ -35,8 +35,8 @@ class Recommendation(NamedTuple):
 
     Attributes:
       level: the smallest of those with the most repeated latents; None if none has any.
-      is_repeated: for each level but the largest [C] bool, whether a recurring latent
-        recurs at the next two larger levels, or at the next where there is no other.
+      is_repeated: for each level but the largest, by size, [C] bool: whether a latent
+        recurs at the next two larger levels too, or the next where there is no other.
     """
 
     level: Level | None
@@ -300,8 +300,7 @@ def _described(
         of_member = [
             of_runs[member >= 0, member[member >= 0]] for member in recurs.member
         ]
-        own = recurs.member[np.arange(len(recurs.medoid)), recurs.medoid]
-        latents[name] = of_runs[recurs.medoid, own]
+        latents[name] = of_runs[recurs.medoid, recurs.medoid_latent]
         spread[name] = np.array([of.std(0) for of in of_member]).reshape(
             latents[name].shape
         )

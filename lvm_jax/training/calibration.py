@@ -154,10 +154,9 @@ def _scored(tasks: Sequence[Task], learned: Sequence[Results]) -> Calibration:
         (level,), (setting,) = results.plan.levels, results.plan.settings
         (found,) = consensus(task, results, share=0.0)[level]
         matched = matched_truths(task, results, level, setting)
-        place = found.member[np.arange(len(found.medoid)), found.medoid]
         shares.append(found.share)
-        truths.append(matched[found.medoid, place])
-        data_sets.append(np.full(len(place), number))
+        truths.append(matched[found.medoid, found.medoid_latent])
+        data_sets.append(np.full(len(found.share), number))
     num_truths = [len(next(iter(jax.tree.leaves(task.truth)))) for task in tasks]
     return Calibration(
         *map(np.concatenate, (shares, truths, data_sets)), np.array(num_truths)
