@@ -6,7 +6,7 @@ A data set makes a `Task`, a `Plan` says which levels, settings and seeds are tr
 figures, and is imported by name, for it brings matplotlib.
 """
 
-from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax import dynamics, noisy_or, pcfg, sparse_coding
 from lvm_jax.files.samples import read_names, read_samples
 from lvm_jax.numerics import key
 from lvm_jax.recurrence import Consensus
@@ -45,6 +45,7 @@ __all__ = [
     "agreement",
     "calibrate",
     "consensus",
+    "dynamics",
     "key",
     "load",
     "measure",

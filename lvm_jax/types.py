@@ -134,6 +134,29 @@ class ModelFn(Protocol):
         """
 
 
+class ReviseFn(Protocol):
+    """What changes between epochs: which latents there are, or what they start from."""
+
+    def __call__(
+        self,
+        key: chex.PRNGKey,
+        state: Any,
+        live: Any,
+        num_epochs: chex.Array,
+    ) -> tuple[Any, Any]:
+        """Called before every epoch, the first among them.
+
+        Args:
+          key: random key.
+          state: as the epoch before has left it, or `init`.
+          live: mask of the latents, likewise.
+          num_epochs: [] int. Epochs that are done.
+
+        Returns:
+          The state and the mask, of the same shapes, with which learning goes on.
+        """
+
+
 class Learner(NamedTuple):
     """A learning algorithm as a record of pure functions.
 
@@ -146,12 +169,16 @@ class Learner(NamedTuple):
       step: (key, state, live, batch) -> (state, Info).
       evaluate: (key, state, live, data) -> Info.
       model: (params, live) -> parameters of the generative model.
+      revise: (key, state, live, num_epochs) -> (state, live), where the latents change
+        while a run learns; None if they do not. The model that a run keeps is one of
+        those with the mask that the run ends with.
     """
 
     init: InitFn
     step: StepFn
     evaluate: EvaluateFn
     model: ModelFn
+    revise: ReviseFn | None = None
 
 
 # Called inside the trace, with traced numbers, as `optax.inject_hyperparams` does.
@@ -202,6 +229,22 @@ class RecoverFn(Protocol):
 
         Args:
           truth: of the task, or what `Learner.model` makes of another run.
+          model: what `Learner.model` makes of a run.
+          live: mask of the run's latents.
+          held_out: the task's held-out data.
+        """
+
+
+class TraceFn(Protocol):
+    """What is seen of a model while it learns, beside scalars."""
+
+    def __call__(
+        self, truth: Any, model: Any, live: Any, held_out: Any
+    ) -> dict[str, chex.Array]:
+        """Arrays of any shape by name, of one record.
+
+        Args:
+          truth: of the task; None if nothing is known.
           model: what `Learner.model` makes of a run.
           live: mask of the run's latents.
           held_out: the task's held-out data.
@@ -260,6 +303,7 @@ class Task:
       recover: how models are compared; None if they cannot be.
       kind: where latents are of several kinds, the place among their masks of those
         that `recover` speaks of; by default the last.
+      trace: what is seen of a run at every record, as arrays; None if nothing.
       latents: what a model says of each latent; None if nothing.
       redraw: a task like this one with a known truth; None if there is no such.
       recipe: what the data were made from, as JSON has it, where that says it all;
@@ -275,6 +319,7 @@ class Task:
     truth: Any = None
     recover: RecoverFn | None = None
     kind: int = -1
+    trace: TraceFn | None = None
     latents: LatentsFn | None = None
     redraw: RedrawFn | None = None
     recipe: Mapping[str, Any] | None = None

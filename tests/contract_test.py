@@ -16,6 +16,7 @@ import pytest
 
 import lvm_jax
 from lvm_jax import noisy_or, pcfg, sparse_coding
+from lvm_jax.noisy_or import revision
 from lvm_jax.sweep import Plan, Sweep, plan
 from lvm_jax.sweep.plan import RunName
 from lvm_jax.training.results import choose_kept
@@ -65,10 +66,22 @@ class Case:
         )
 
 
+def _revised_nvil(num_observed, hyperparams) -> Learner:
+    """NVIL whose latents are pruned after two epochs and renewed after three."""
+    prune, renew = revision.pruned(2), revision.renewed(3, 3)
+
+    def revise(key, state, live, num_epochs):
+        state, live = prune(key, state, live, num_epochs)
+        return renew(key, state, live, num_epochs)
+
+    return noisy_or.nvil(num_observed, hyperparams)._replace(revise=revise)
+
+
 def _nvil() -> Case:
     dataset = noisy_or.make("IMG", lvm_jax.key(0), _NUM_TRAIN + _NUM_HELD_OUT)
+    task = noisy_or.task(dataset, _revised_nvil, num_held_out=_NUM_HELD_OUT)
     return Case(
-        noisy_or.task(dataset, num_held_out=_NUM_HELD_OUT),
+        dataclasses.replace(task, trace=noisy_or.trace),
         {
             "first": noisy_or.NvilHyperparams(),
             "second": noisy_or.NvilHyperparams(0.1, 0.02, 1e-3),
@@ -622,6 +635,23 @@ def test_what_is_kept_and_what_has_diverged(logger, written, name):
     assert (np.flatnonzero(own[1].diverged) + 1).tolist() == list(diverged)
     assert own[0].diverged == (10 in diverged)
     np.testing.assert_array_equal(own[1].train["count"], np.arange(10) * 4 + 1.5)
+
+
+def test_what_is_kept_has_the_mask_that_the_run_ends_with(logger):
+    def with_fewer_after_three_epochs(script):
+        def revise(key, state, live, num_epochs):
+            del key
+            return state, jnp.where(num_epochs == 3, 0.0, live)
+
+        return _logger(script)._replace(revise=revise)
+
+    task = dataclasses.replace(logger.task, learner=with_fewer_after_three_epochs)
+    sweep_ = Sweep(task, logger.plan, devices=jax.devices()[:1])
+    for stop, epoch, live in ((3, 2, 1.0), (5, 4, 0.0)):
+        (runs,), _ = _train(sweep_, stop)
+        kept = _run_of(sweep_, choose_kept(runs, stop), 1, 0, "a snapshot is best")
+        assert (kept.epoch, kept.live) == (epoch, [live])
+        assert kept.params == 8 * epoch
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _ORDER = [
     {"types"},
     {"numerics", "files"},
     {"recovery", "recurrence"},
+    {"dynamics"},
     {*FAMILIES, "sweep"},
     {"training", "report"},
 ]

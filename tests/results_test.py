@@ -78,6 +78,7 @@ def _part(runs, snapshots):
         train={"elbo": values},
         held_out={"elbo": values - 1},
         recovery={"num_recovered": values.astype(int)},
+        trace={"place": values[..., None] + np.arange(5)},
         diverged=np.broadcast_to(diverged[:, None], values.shape),
     )
     return Part((Group(9, tuple(runs)),), (run,), (record,))
@@ -110,7 +111,11 @@ def test_every_run_is_in_its_place(trained):
             for seed, values in zip((3, 4, 5), of_setting, strict=True):
                 expected = 100 * level + seed + fraction + 1000 * np.arange(1, 9)
                 np.testing.assert_array_equal(values, expected)
-    assert list(trained.kept) == [9, 8]
+    for level, traces in trained.traces.items():
+        assert traces["place"].shape == (2, 3, 8, 5)
+        expected = 100 * level + 4 + 0.25 + 1000 + np.arange(5)
+        np.testing.assert_array_equal(traces["place"][0, 1, 0], expected)
+    assert list(trained.kept) == list(trained.traces) == [9, 8]
     assert trained.kept[8].params.weight.shape == (2, 3, 3)
 
 

@@ -13,6 +13,7 @@
 """
 
 from lvm_jax.noisy_or.data import NAMES, connected, img, make, random_unif, unif
+from lvm_jax.noisy_or.dynamics import trace
 from lvm_jax.noisy_or.em import (
     EmHyperparams,
     GradientEmHyperparams,
@@ -105,6 +106,7 @@ __all__ = [
     "refit",
     "sample",
     "task",
+    "trace",
     "training",
     "true_log_likelihood",
     "unif",

@@ -316,12 +316,17 @@ def recover(
     return recovery.recover(
         cost,
         live=live,
-        used=(prior > LEAST_PRIOR) & (failure.min(-1) < LARGEST_FAILURE),
+        used=is_used(model),
         distance=jnp.abs(failure[:, None] - failure).sum(-1),
         weight=prior,
         match_threshold=MATCH_LOG_FAILURE,
         duplicate_threshold=DUPLICATE_L1,
     )
+
+
+def is_used(model: NoisyOr) -> chex.Array:
+    """[K] bool. Latents with a prior above 0.02 and a failure below 0.80 somewhere."""
+    return (model.prior > LEAST_PRIOR) & (model.failure.min(-1) < LARGEST_FAILURE)
 
 
 def latents(model: NoisyOr) -> dict[str, chex.Array]:

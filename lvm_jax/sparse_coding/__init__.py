@@ -22,6 +22,7 @@ from lvm_jax.sparse_coding.data import (
     make,
     paired_columns,
 )
+from lvm_jax.sparse_coding.dynamics import trace
 from lvm_jax.sparse_coding.model import (
     THRESHOLD,
     SparseCoding,
@@ -66,6 +67,7 @@ __all__ = [
     "sample",
     "squared_error",
     "task",
+    "trace",
     "true_error",
     "usage",
 ]

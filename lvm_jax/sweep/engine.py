@@ -112,6 +112,7 @@ class Sweep:
         self._program = Program(
             Function(task.learner),
             Function(task.recover) if task.has_recovery else None,
+            Function(task.trace) if task.trace else None,
             plan.schedule,
             block,
             mesh,
@@ -354,9 +355,11 @@ class Sweep:
         """Whether runs from `gather` are of this sweep's seeds, levels and settings."""
 
         def is_own(run, group):
-            found = run.key, run.live, run.hyperparams
-            starts = jax.tree.map(lambda leaf: leaf[: len(run.key)], self._start(group))
-            return jax.tree.all(jax.tree.map(np.array_equal, found, starts))
+            # Seed and level make the key; a learner may have revised the mask.
+            keys, _, hyperparams = self._start(group)
+            found, own = (run.key, run.hyperparams), (keys, hyperparams)
+            own = jax.tree.map(lambda leaf: leaf[: len(run.key)], own)
+            return jax.tree.all(jax.tree.map(np.array_equal, found, own))
 
         return all(map(is_own, runs, self.groups))
 

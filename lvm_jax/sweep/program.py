@@ -63,6 +63,7 @@ class Program(NamedTuple):
 
     make_learner: Function
     recover: Function | None
+    trace: Function | None
     schedule: Schedule
     block: int | None
     mesh: Mesh
@@ -152,6 +153,7 @@ def _train_chunk(
                 train_epoch,
                 program.make_learner,
                 program.recover,
+                program.trace,
                 program.schedule,
                 data,
             ),

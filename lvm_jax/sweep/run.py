@@ -15,7 +15,7 @@ import numpy as np
 from lvm_jax import numerics
 from lvm_jax.numerics import permutation
 from lvm_jax.sweep.plan import Schedule
-from lvm_jax.types import Buckets, Hyperparams, MakeLearner, RecoverFn
+from lvm_jax.types import Buckets, Hyperparams, MakeLearner, RecoverFn, TraceFn
 
 
 class Run(NamedTuple):
@@ -23,7 +23,7 @@ class Run(NamedTuple):
 
     Attributes:
       key: the run's random key, from its seed and level.
-      live: [K] mask of the latents of its level.
+      live: [K] mask of the latents, of its level unless the learner revises it.
       hyperparams: of its setting, [] each.
       state: the learner's.
       objective: [] the last epoch's held-out objective.
@@ -52,12 +52,14 @@ class Record(NamedTuple):
       held_out: the evaluation's metrics.
       recovery: scalars of the run's Recovery, whose arrays are left out; none without
         a truth.
+      trace: what the task traces, arrays of any shape.
       diverged: [] bool.
     """
 
     train: dict[str, chex.Array]
     held_out: dict[str, chex.Array]
     recovery: dict[str, chex.Array]
+    trace: dict[str, chex.Array]
     diverged: chex.Array
 
 
@@ -68,6 +70,11 @@ class Keys(NamedTuple):
     order: chex.PRNGKey
     step: chex.PRNGKey
     evaluate: chex.PRNGKey
+    revise: chex.PRNGKey
+
+
+def _keys(key: chex.PRNGKey) -> Keys:
+    return Keys(*jax.random.split(key, len(Keys._fields)))
 
 
 class Data(NamedTuple):
@@ -95,7 +102,7 @@ def init_run(
 ) -> Run:
     """A run before its first epoch."""
     learner = make_learner(hyperparams)
-    state = learner.init(Keys(*jax.random.split(key, 4)).init, live, train)
+    state = learner.init(_keys(key).init, live, train)
     if not hasattr(state, "params"):
         raise ValueError(
             f"expected a state with a field `params` from `init`, got {type(state)}"
@@ -178,6 +185,7 @@ def count_steps(train: Any, batch_size: int) -> int:
 def train_epoch(
     make_learner: MakeLearner,
     recover: RecoverFn | None,
+    trace: TraceFn | None,
     schedule: Schedule,
     data: Data,
     run: Run,
@@ -188,6 +196,7 @@ def train_epoch(
     Args:
       make_learner: hyperparameters -> Learner.
       recover: of the task; None if there is no truth.
+      trace: of the task.
       schedule: of the plan.
       data: of the task.
       run: as the epoch before has left it.
@@ -198,7 +207,8 @@ def train_epoch(
       [records_per_epoch].
     """
     learner = make_learner(run.hyperparams)
-    keys = Keys(*jax.random.split(run.key, 4))
+    keys = _keys(run.key)
+    run = _revised(learner, keys.revise, run, epoch - 1)
     step, inputs = _epoch_steps(learner, schedule, data.train, keys, run.live, epoch)
     evaluate_key = jax.random.fold_in(keys.evaluate, epoch)
 
@@ -234,6 +244,7 @@ def train_epoch(
             train=jax.tree.map(lambda metric: metric.mean(), infos.metrics),
             held_out=info.metrics,
             recovery=_recovery(learner, recover, data, run, diverged),
+            trace=_trace(learner, trace, data, run),
             diverged=diverged,
         )
 
@@ -294,6 +305,37 @@ def _recovery(learner, recover, data, run, diverged) -> dict[str, chex.Array]:
         name: jnp.where(diverged, 0, value)
         for name, value in recovery.scalars().items()
     }
+
+
+def _trace(learner, trace, data, run) -> dict[str, chex.Array]:
+    if trace is None:
+        return {}
+    model = learner.model(run.state.params, run.live)
+    return trace(data.truth, model, run.live, data.held_out)
+
+
+def _revised(learner, key, run: Run, num_epochs: chex.Array) -> Run:
+    """The run that the next epoch begins with.
+
+    What was kept with other latents is no candidate any more.
+    """
+    if learner.revise is None:
+        return run
+    key = jax.random.fold_in(key, num_epochs)
+    state, live = learner.revise(key, run.state, run.live, num_epochs)
+    changes = [
+        (new != old).any()
+        for new, old in zip(
+            jax.tree.leaves(live), jax.tree.leaves(run.live), strict=True
+        )
+    ]
+    is_new = jnp.stack(changes).any()
+    return run._replace(
+        state=state,
+        live=live,
+        kept_objective=jnp.where(is_new, -jnp.inf, run.kept_objective),
+        kept_epoch=jnp.where(is_new, 0, run.kept_epoch),
+    )
 
 
 def keep_if_better(run: Run, epoch: chex.Array, is_candidate: chex.Array) -> Run:

@@ -50,8 +50,10 @@ def identity(task: Task, plan: Plan, block: int | None) -> dict[str, Any]:
     recipe = task.recipe
     if recipe is None:
         recipe = {"sha256": digest(data_arrays(task))}
+    traced = {"trace": _describe(task.trace)} if task.trace else {}
     return _as_json(
         {
+            **traced,
             "name": task.name,
             "data": recipe,
             "learner": _describe(task.learner),

@@ -80,6 +80,7 @@ class Results:
         recovered if there is a truth, and `diverged`.
       kept: the models of each level.
       num_truths: T, true latents; None without a truth.
+      traces: of each level, what the task traces, [S, R, E, ...] by name.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Results:
     history: dict[str, np.ndarray]
     kept: dict[Level, Kept]
     num_truths: int | None
+    traces: dict[Level, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
         """A row for each run and record, one at a time, in the order of the plan."""
@@ -190,7 +192,7 @@ def assemble(
         for group in zip(part.groups, part.runs, part.records, strict=True)
     ]
     shape = len(plan.levels), len(plan.settings), len(plan.seeds)
-    history, kept = {}, {}
+    history, kept, traces = {}, {}, {}
     for group, runs, record in groups:
         columns, models = _columns(record), choose_kept(runs, num_epochs)
         for row, run in enumerate(group.runs):
@@ -205,17 +207,15 @@ def assemble(
                     column, np.zeros((*shape, *values.shape[1:]), values.dtype)
                 )
                 whole[(level, *place)] = values[row]
-            of_level = kept.setdefault(
-                run.level,
-                jax.tree.map(
-                    lambda leaf: np.zeros((*shape[1:], *leaf.shape[1:]), leaf.dtype),
-                    models,
-                ),
-            )
-            for whole, leaf in zip(
-                jax.tree.leaves(of_level), jax.tree.leaves(models), strict=True
-            ):
-                whole[tuple(place)] = leaf[row]
+            for of_levels, tree in ((kept, models), (traces, record.trace)):
+                if run.level not in of_levels:
+                    of_levels[run.level] = _empty(shape[1:], tree)
+                for whole, leaf in zip(
+                    jax.tree.leaves(of_levels[run.level]),
+                    jax.tree.leaves(tree),
+                    strict=True,
+                ):
+                    whole[tuple(place)] = leaf[row]
     return Results(
         name=name,
         plan=plan,
@@ -223,6 +223,14 @@ def assemble(
         history=history,
         kept={level: kept[level] for level in plan.levels},
         num_truths=num_truths,
+        traces={level: traces[level] for level in plan.levels if traces[level]},
+    )
+
+
+def _empty(shape: tuple[int, ...], rows: Any) -> Any:
+    """Arrays of a shape of runs for a tree whose leaves are [R, ...]."""
+    return jax.tree.map(
+        lambda leaf: np.zeros((*shape, *leaf.shape[1:]), leaf.dtype), rows
     )
 
 
@@ -279,6 +287,7 @@ def save(results: Results, path: pathlib.Path | str) -> None:
     """
     path, plan = pathlib.Path(path), results.plan
     kept = {level_name(level): models for level, models in results.kept.items()}
+    traces = {level_name(level): seen for level, seen in results.traces.items()}
     about = {
         "name": results.name,
         "plan": plan_as_json(plan),
@@ -288,12 +297,14 @@ def save(results: Results, path: pathlib.Path | str) -> None:
         "num_truths": results.num_truths,
         "history": list(results.history),
         "kept": archive.structure(kept),
+        "traces": {name: list(of_level) for name, of_level in traces.items()},
     }
     arrays = {
         _ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8),
         "epochs": results.epochs,
         "history": results.history,
         "kept": kept,
+        "traces": traces,
     }
     archive.write(path / workdir.RESULTS, arrays)
     table.write_rows(path / workdir.HISTORY, results.rows())
@@ -333,6 +344,10 @@ def _parse(arrays: dict[str, np.ndarray]) -> Results:
     about = json.loads(arrays[_ABOUT].tobytes())
     plan = plan_from_json(about["plan"], archive.record_type(about["hyperparams"]))
     kept = archive.rebuild(about["kept"], arrays, "kept")
+    traces = {
+        level: {name: arrays[f"traces/{level}/{name}"] for name in names}
+        for level, names in about.get("traces", {}).items()
+    }
     results = Results(
         name=about["name"],
         plan=plan,
@@ -340,6 +355,11 @@ def _parse(arrays: dict[str, np.ndarray]) -> Results:
         history={name: arrays[f"history/{name}"] for name in about["history"]},
         kept={level: kept[level_name(level)] for level in plan.levels},
         num_truths=about["num_truths"],
+        traces={
+            level: traces[level_name(level)]
+            for level in plan.levels
+            if level_name(level) in traces
+        },
     )
     _check(results)
     return results
@@ -367,6 +387,9 @@ def _check(results: Results) -> None:
     for name, values in results.history.items():
         _check_array(name, values, shape)
     _check_array(_DIVERGED, results.history[_DIVERGED], shape, "b")
+    for traced in results.traces.values():
+        for name, values in traced.items():
+            _check_array(name, values, (*runs, num_records, *values.shape[3:]))
     for level, kept in results.kept.items():
         if not isinstance(kept, Kept):
             raise ValueError(f"expected the models of level {level}, got {kept!r}")
