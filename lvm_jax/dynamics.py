@@ -10,7 +10,6 @@ pictures; the states are this project's.
 from collections.abc import Sequence
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 

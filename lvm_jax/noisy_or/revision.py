@@ -24,7 +24,7 @@ def _survivors(state: State, live: chex.Array) -> chex.Array:
 
 
 def _with_rows(rows: chex.Array, new: Params, old: Params) -> Params:
-    """Parameters, or what is kept of each of them, with some latents' from elsewhere."""
+    """Parameters, or moments of them, with some latents' from elsewhere."""
 
     def choose(new, old):
         return jnp.where(jnp.expand_dims(rows, range(1, old.ndim)), new, old)
