@@ -90,6 +90,13 @@ def _nvil() -> Case:
     )
 
 
+def _of_both_networks(learner, hyperparams) -> Case:
+    case = _nvil()
+    task = dataclasses.replace(case.task, learner=functools.partial(learner, 64))
+    settings = {"first": hyperparams(), "second": hyperparams(0.1, 0.02)}
+    return dataclasses.replace(case, task=task, settings=settings)
+
+
 def _mean_field() -> Case:
     dataset = noisy_or.make("IMG", lvm_jax.key(0), _FEW + _FEW_HELD_OUT)
     learner = functools.partial(noisy_or.mean_field, num_sweeps=1, num_draws=2)
@@ -155,6 +162,10 @@ def _maximum_likelihood() -> Case:
 
 _CASES = {
     "nvil": _nvil,
+    "local_expectation": lambda: _of_both_networks(
+        noisy_or.local_expectation, noisy_or.LocalExpectationHyperparams
+    ),
+    "rloo": lambda: _of_both_networks(noisy_or.rloo, noisy_or.RlooHyperparams),
     "mean_field": _mean_field,
     "em": lambda: _em(
         noisy_or.em, noisy_or.EmHyperparams(1e-2), noisy_or.EmHyperparams(1e-3)
@@ -169,9 +180,10 @@ _CASES = {
 }
 
 
+# As `em` but for its M-step, and as `local_expectation` but for its loss.
+_SLOW = ("gradient_em", "rloo")
 _PARAMS = [
-    # As `em` but for its M-step.
-    pytest.param(name, marks=pytest.mark.slow if name == "gradient_em" else ())
+    pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ())
     for name in _CASES
 ]
 

@@ -138,6 +138,11 @@ class Sweep:
         return self._whole["batch_size"].value
 
     @property
+    def num_epochs(self) -> int:
+        """`--epochs`."""
+        return self._whole["epochs"].value
+
+    @property
     def is_dry_run(self) -> bool:
         """`--dry_run`."""
         return self._dry_run.value
@@ -398,7 +403,7 @@ class Sweep:
     ) -> Trained:
         """Trains in a workdir, of which the first process of a job reads the task."""
         where = self._where(folder)
-        results = self._run(task, plan, self._whole["epochs"].value, where)
+        results = self._run(task, plan, self.num_epochs, where)
         if devices.is_first_process():
             task = workdir.read_task(folder, task)
         return Trained(results, task)

@@ -20,6 +20,10 @@ from lvm_jax.noisy_or.em import (
     em,
     gradient_em,
 )
+from lvm_jax.noisy_or.local_expectation import (
+    LocalExpectationHyperparams,
+    local_expectation,
+)
 from lvm_jax.noisy_or.mean_field import (
     MeanFieldHyperparams,
     mean_field,
@@ -45,6 +49,7 @@ from lvm_jax.noisy_or.release import (
     read_params,
     read_truth,
 )
+from lvm_jax.noisy_or.rloo import RlooHyperparams, rloo
 from lvm_jax.noisy_or.study import (
     STUDY,
     STUDY_EM,
@@ -72,11 +77,13 @@ __all__ = [
     "STUDY_MEAN_FIELD",
     "EmHyperparams",
     "GradientEmHyperparams",
+    "LocalExpectationHyperparams",
     "MeanFieldHyperparams",
     "NoisyOr",
     "NvilHyperparams",
     "Params",
     "Recognition",
+    "RlooHyperparams",
     "Training",
     "connected",
     "em",
@@ -85,6 +92,7 @@ __all__ = [
     "held_out_log_likelihood",
     "img",
     "importance_weighted_bound",
+    "local_expectation",
     "log_joint",
     "log_likelihood",
     "log_likelihood_given_latents",
@@ -104,6 +112,7 @@ __all__ = [
     "read_truth",
     "recover",
     "refit",
+    "rloo",
     "sample",
     "task",
     "trace",

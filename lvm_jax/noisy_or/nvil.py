@@ -90,18 +90,21 @@ def _apply_critic(critic: Critic, x_centred: chex.Array) -> chex.Array:
     return critic.out @ jnp.tanh(hidden + critic.hidden_bias[:, None]) + critic.out_bias
 
 
-def _loss(params, critic, key, baseline, live, x):
+def _loss(params, critic, key, baseline, live, x, signal_noise):
     """The score-function loss plus the critic's; also what the step carries on."""
     log_joint, log_q = variational.draw(key, variational.mask(params, live), x)
     elbo = jax.lax.stop_gradient(log_joint - log_q)
     baseline = variational.update_baseline(baseline, elbo)
-    signal = variational.centred_signal(baseline, elbo)
-    if critic is None:
-        loss = variational.score_function_loss(log_joint, log_q, signal)
-        return loss, (baseline, elbo)
-    error = signal - _apply_critic(critic, recognition.centre(params.q, x))
+    error = variational.centred_signal(baseline, elbo)
+    critic_loss = 0.0
+    if critic is not None:
+        error -= _apply_critic(critic, recognition.centre(params.q, x))
+        critic_loss = (error**2).mean()
+    if signal_noise:
+        noise = jax.random.normal(jax.random.fold_in(key, 1), error.shape)
+        error += signal_noise * noise
     loss = variational.score_function_loss(log_joint, log_q, error)
-    return loss + (error**2).mean(), (baseline, elbo)
+    return loss + critic_loss, (baseline, elbo)
 
 
 def nvil(
@@ -109,6 +112,7 @@ def nvil(
     hyperparams: NvilHyperparams | None = None,
     *,
     use_critic: bool = True,
+    signal_noise: float = 0.0,
 ) -> Learner:
     """NVIL for noisy-OR networks as a Learner.
 
@@ -120,6 +124,8 @@ def nvil(
       hyperparams: rates; the study's for IMG if None.
       use_critic: whether a critic is subtracted from the learning signal, as in the
         study.
+      signal_noise: standard deviation of noise that is added to the learning signal,
+        whose own is about one. It raises the variance of q's gradient, not its mean.
 
     Returns:
       Learner with State as its state and Params as its parameters.
@@ -146,7 +152,7 @@ def nvil(
         x = unpack_bits(batch, num_observed)
         (grads, critic_grads), (baseline, elbo) = jax.grad(
             _loss, argnums=(0, 1), has_aux=True
-        )(state.params, state.critic, key, state.baseline, live, x)
+        )(state.params, state.critic, key, state.baseline, live, x, signal_noise)
         theta_updates, theta_state = theta_adam.update(
             grads.model, state.theta_optimizer
         )

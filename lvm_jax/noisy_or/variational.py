@@ -5,18 +5,20 @@ baseline, and the evidence lower bound of held-out samples. Source: Mnih and Gre
 "Neural Variational Inference and Learning in Belief Networks", ICML 2014, section 2.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 from lvm_jax.noisy_or import model as noisy_or
 from lvm_jax.noisy_or import recognition
 from lvm_jax.noisy_or.model import NoisyOr
 from lvm_jax.noisy_or.recognition import Recognition
 from lvm_jax.numerics import unpack_bits
-from lvm_jax.types import Info
+from lvm_jax.types import Info, Learner
 
 _DECAY = 0.8  # of the running mean and variance, as in the study
 
@@ -152,3 +154,53 @@ def evaluate(
 def model(params: Params, live: chex.Array) -> NoisyOr:
     """The network alone, in which dead latents are never on."""
     return noisy_or.mask(params.model, live)
+
+
+class State(NamedTuple):
+    """What a run carries from step to step where its baseline needs no memory."""
+
+    params: Params
+    theta_optimizer: optax.OptState
+    q_optimizer: optax.OptState
+
+
+def learner(
+    num_observed: int,
+    hyperparams: Any,
+    loss: Callable[..., tuple[chex.Array, chex.Array]],
+) -> Learner:
+    """A learner that follows a gradient of both networks, each by Adam.
+
+    Args:
+      num_observed: D.
+      hyperparams: with `theta_rate` and `q_rate`.
+      loss: (params, key, live, x [B, D]) -> a scalar whose gradient is the estimate,
+        and ELBOs [B] in nats.
+
+    Returns:
+      Learner with State as its state and Params as its parameters.
+    """
+    theta_adam = optax.adam(hyperparams.theta_rate)
+    q_adam = optax.adam(hyperparams.q_rate)
+
+    def start(key, live, train):
+        # The third key is that of a critic.
+        model_key, q_key, _ = jax.random.split(key, 3)
+        mean = training_mean(train, num_observed)
+        params = init(model_key, q_key, live.size, mean)
+        return State(params, theta_adam.init(params.model), q_adam.init(params.q))
+
+    def step(key, state, live, batch):
+        x = unpack_bits(batch, num_observed)
+        grads, elbo = jax.grad(loss, has_aux=True)(state.params, key, live, x)
+        theta_updates, theta_state = theta_adam.update(
+            grads.model, state.theta_optimizer
+        )
+        q_updates, q_state = q_adam.update(grads.q, state.q_optimizer)
+        params = optax.apply_updates(state.params, Params(theta_updates, q_updates))
+        return State(params, theta_state, q_state), elbo_info(elbo)
+
+    def evaluate_state(key, state, live, data):
+        return evaluate(key, state.params, live, data)
+
+    return Learner(start, step, evaluate_state, model)

@@ -1,0 +1,90 @@
+"""Noisy-OR networks learned with the exact expectation over each latent in turn.
+
+Each step draws one h ~ q(h | x) per sample and follows the gradient of log P(x, h) for
+the network. For the logit a_k of q(h_k = 1 | x) it takes the other latents from the
+draw and both values of h_k:
+
+    q_k (1 - q_k) (log P(x, h_k = 1, h_-k) - log P(x, h_k = 0, h_-k) - a_k)
+
+which is unbiased, of low variance, and costs K evaluations of log P. Source: Titsias
+and Lazaro-Gredilla, "Local Expectation Gradients for Black Box Variational Inference",
+NIPS 2015, section 3.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from lvm_jax.noisy_or import model as noisy_or
+from lvm_jax.noisy_or import recognition, variational
+from lvm_jax.noisy_or.variational import Params
+from lvm_jax.types import Learner
+
+
+class LocalExpectationHyperparams(NamedTuple):
+    """Rates of the algorithm; the defaults are the study's for NVIL and IMG.
+
+    Attributes:
+      theta_rate: Adam's learning rate for the network.
+      q_rate: Adam's learning rate for the recognition network.
+    """
+
+    theta_rate: float = 0.04
+    q_rate: float = 0.04
+
+
+def _gain(params: Params, x: chex.Array, h: chex.Array) -> chex.Array:
+    """[B, K]. log P(x, h) with each latent on less with it off, the others as in h."""
+    itself = jnp.eye(h.shape[-1])
+    off = h[:, None] * (1.0 - itself)
+    of_both = noisy_or.log_likelihood_given_latents(
+        params.model, x[:, None], jnp.stack([off + itself, off])
+    )
+    return of_both[0] - of_both[1] + params.model.prior_logits
+
+
+def loss(
+    params: Params, key: chex.PRNGKey, live: chex.Array, x: chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """A scalar whose gradient is the estimate, for a descent; and ELBOs in nats.
+
+    Args:
+      params: masked Params with K latents and D observed variables.
+      key: random key.
+      live: [K]. Zero for dead latents.
+      x: [B, D] zeros and ones.
+
+    Returns:
+      [], and the one-sample ELBO of every x, [B].
+    """
+    q_logits = recognition.logits(params.q, x)
+    h = jax.lax.stop_gradient(recognition.sample(key, q_logits))
+    log_joint = noisy_or.log_joint(params.model, x, h)
+    signal = jnp.where(live > 0, _gain(params, x, h) - q_logits, 0.0)
+    gain = (jax.lax.stop_gradient(signal) * jax.nn.sigmoid(q_logits)).sum(-1)
+    elbo = log_joint - recognition.log_prob(q_logits, h)
+    return -(log_joint + gain).mean(), jax.lax.stop_gradient(elbo)
+
+
+def local_expectation(
+    num_observed: int, hyperparams: LocalExpectationHyperparams | None = None
+) -> Learner:
+    """Local expectation gradients for noisy-OR networks as a Learner.
+
+    Batches, data and the metric are those of `nvil`.
+
+    Args:
+      num_observed: D.
+      hyperparams: rates; the study's for NVIL and IMG if None.
+
+    Returns:
+      Learner with variational.State as its state and Params as its parameters.
+    """
+
+    def of_batch(params, key, live, x):
+        return loss(variational.mask(params, live), key, live, x)
+
+    hyperparams = hyperparams or LocalExpectationHyperparams()
+    return variational.learner(num_observed, hyperparams, of_batch)
