@@ -20,16 +20,20 @@ from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
+import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
 import lvm_jax
 from experiments import cli
 from lvm_jax import noisy_or, recovery
 from lvm_jax.noisy_or import dynamics, revision
+from lvm_jax.report import plot_moments
 from lvm_jax.types import Learner
 
 _NUM_CANDIDATES = 64  # of which `nearest` starts from some
 _UNTIL = 150  # epochs after which nothing is renewed
+_MOMENTS = (1 / 9, 2 / 9, 3 / 9, 10, 20, 30)  # epochs, that the study shows
 
 
 class Revised(NamedTuple):
@@ -123,6 +127,12 @@ _SWEEP = cli.Sweep(
 _TRACE = flags.DEFINE_bool(
     "trace", False, "Whether what latents are is recorded beside what is recovered."
 )
+_PICTURES = flags.DEFINE_bool(
+    "pictures",
+    False,
+    "With --trace, records the latents themselves, and draws those of the first run at "
+    "the study's six moments.",
+)
 
 
 def trace(
@@ -134,6 +144,14 @@ def trace(
     return {**seen, "relative": relative.astype(jnp.float16)}
 
 
+def trace_pictures(
+    truth: noisy_or.NoisyOr, model: noisy_or.NoisyOr, live: chex.Array, held_out: Any
+) -> dict[str, chex.Array]:
+    """What `trace` sees, and `failure` [K, D] in half precision."""
+    seen = trace(truth, model, live, held_out)
+    return {**seen, "failure": model.failure.astype(jnp.float16)}
+
+
 def _learner(truth: noisy_or.NoisyOr) -> Callable[..., Learner]:
     learner = _LEARNERS[_SWEEP.learner]
     return functools.partial(nearest, truth) if learner is nearest else learner
@@ -142,7 +160,23 @@ def _learner(truth: noisy_or.NoisyOr) -> Callable[..., Learner]:
 def _task(seed: int) -> lvm_jax.Task:
     dataset = noisy_or.make(_DATASET.value, lvm_jax.key(seed), _DATA.num_samples)
     task = noisy_or.task(dataset, _learner(dataset.truth), **_DATA.split(seed))
-    return dataclasses.replace(task, trace=trace) if _TRACE.value else task
+    if not _TRACE.value:
+        return task
+    seen = trace_pictures if _PICTURES.value else trace
+    return dataclasses.replace(task, trace=seen)
+
+
+def _plot_moments(results: lvm_jax.Results) -> Figure:
+    level = results.plan.levels[-1]
+    traces = {name: of[0, 0] for name, of in results.traces[level].items()}
+    places = [int(np.abs(results.epochs - moment).argmin()) for moment in _MOMENTS]
+    return plot_moments(
+        1 - traces["failure"][places].astype(float),
+        traces["state"][places, 0],
+        traces["nearest"][places],
+        ["1/9 epoch", "2/9", "3/9", *(f"{moment} epochs" for moment in _MOMENTS[3:])],
+        title=f"{results.name}: the {level} latents of a run",
+    )
 
 
 def _plan() -> lvm_jax.Plan:
@@ -163,8 +197,15 @@ def _plan() -> lvm_jax.Plan:
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
+    if _PICTURES.value and not _TRACE.value:
+        raise ValueError("expected --trace with --pictures, got none")
     trained = _SWEEP.train_each(_task, _DATA.seeds, _plan())
-    cli.report(_SWEEP.workdir, trained, {"held_out_elbo": "held-out ELBO, nats"})
+    figures = {}
+    if _PICTURES.value:
+        results, _ = next(iter(trained.values()))
+        figures["moments.png"] = functools.partial(_plot_moments, results)
+    headers = {"held_out_elbo": "held-out ELBO, nats"}
+    cli.report(_SWEEP.workdir, trained, headers, figures=figures)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,12 @@ from lvm_jax.report.intervals import (
     share_difference_interval,
     share_interval,
 )
-from lvm_jax.report.latents import plot_pictures, plot_similarity, plot_trees
+from lvm_jax.report.latents import (
+    plot_moments,
+    plot_pictures,
+    plot_similarity,
+    plot_trees,
+)
 from lvm_jax.report.pool import Pooled, pool
 from lvm_jax.report.recurring import (
     format_calibration,
@@ -72,6 +77,7 @@ __all__ = [
     "plot_full_recovery",
     "plot_latents",
     "plot_measure",
+    "plot_moments",
     "plot_pictures",
     "plot_recovered",
     "plot_recovered_by_epoch",

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
+from lvm_jax import dynamics
 from lvm_jax.report import style
 from lvm_jax.types import Recovery
 
 _COLUMNS = 8  # pictures in a row, even
 _WORD_CHARACTERS = 14  # shown of a word under a tree
 _SMALL = {"axes.grid": False, "font.size": 7}
+_STATE_COLORS = ("0.75", "C1", "C0", "C3")  # in the order of `dynamics.STATES`
 
 
 def _status(recovery: Recovery, latent: int) -> str:
@@ -72,6 +76,80 @@ def plot_pictures(
         draw_picture(axes, latents[latent], status, color="0.45")
     figure.suptitle(style.wrap(title, 6.4), fontsize=9)
     return figure
+
+
+@style.styled(_SMALL)
+def plot_moments(
+    latents: np.ndarray,
+    state: np.ndarray,
+    nearest: np.ndarray,
+    names: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """Latents of a run at several moments, by what they are to the truths.
+
+    A column is a latent at all moments, in the order of the truths that latents are
+    nearest to in the end, empty ones last. Frames have the state's colour, and a line
+    below joins latents that contend for one truth.
+
+    Args:
+      latents: [M, K, D] from 0 to 1, at M moments.
+      state: [M, K]. Of `lvm_jax.dynamics`.
+      nearest: [M, K]. The truth that each latent is nearest to.
+      names: of the moments.
+      title: of the figure.
+    """
+    order = np.lexsort((nearest[-1], state[-1] == dynamics.EMPTY))
+    num_moments, num_latents = state.shape
+    figure = style.new_figure(0.48 * num_latents + 0.9, 0.58 * num_moments + 0.75)
+    grid = figure.subplots(num_moments, num_latents, squeeze=False)
+    for row, name, pictures, states, truths in zip(
+        grid, names, latents, state, nearest, strict=True
+    ):
+        for axes, latent in zip(row, order, strict=True):
+            color = _STATE_COLORS[states[latent]]
+            draw_picture(axes, as_pictures(pictures[latent][None])[0], "", color=color)
+            for spine in axes.spines.values():
+                spine.set_linewidth(1.5)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        of_truth = {}
+        for axes, latent in zip(row, order, strict=True):
+            if states[latent] == dynamics.CONTENDING:
+                of_truth.setdefault(truths[latent], []).append(axes)
+        for level, contenders in enumerate(of_truth.values()):
+            _join(contenders, level)
+    handles = [Line2D([], [], color=color, lw=1.5) for color in _STATE_COLORS]
+    figure.legend(
+        handles, dynamics.STATES, loc="outside lower center", ncols=len(handles)
+    )
+    figure.suptitle(style.wrap(title, 6.4), fontsize=9)
+    return figure
+
+
+def _join(panels: Sequence[Axes], level: int) -> None:
+    """A line below some panels of a row, lower at a higher level."""
+    first, last = panels[0], panels[-1]
+    depth = -0.1 - 0.09 * level
+    line = ConnectionPatch(
+        (0.5, depth),
+        (0.5, depth),
+        "axes fraction",
+        "axes fraction",
+        axesA=first,
+        axesB=last,
+        color=_STATE_COLORS[dynamics.CONTENDING],
+        lw=1,
+    )
+    first.figure.add_artist(line)
+    for axes in panels:
+        axes.plot(
+            [0.5, 0.5],
+            [0, depth],
+            transform=axes.transAxes,
+            color=_STATE_COLORS[dynamics.CONTENDING],
+            lw=1,
+            clip_on=False,
+        )
 
 
 def as_pictures(values: np.ndarray) -> np.ndarray:
