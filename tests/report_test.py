@@ -288,6 +288,10 @@ def _sweep_figures(settings):
     }
 
 
+_STATES = np.array([[1, 0, 1], [3, 0, 3]])
+_NEAREST = np.array([[0, 0, 1], [1, 0, 1]])
+
+
 def _latent_figures():
     random = np.random.default_rng(0)
     pictures, similarity = random.random((3, 4, 4)), random.uniform(-1, 1, (2, 3))
@@ -300,6 +304,9 @@ def _latent_figures():
         ),
         "similarity": lambda: report.plot_similarity(
             similarity, _RECOVERY, _NAME, label=_NAME
+        ),
+        "moments": lambda: report.plot_moments(
+            random.random((2, 3, 16)), _STATES, _NEAREST, [_NAME, "$"], _NAME
         ),
         "trees": lambda: report.plot_trees(
             [words, words[:1]], [spans, spans[:0]], [others, spans[:0]], _NAME
@@ -382,6 +389,22 @@ def test_pictures_say_what_each_latent_is():
     for text in ("truth 1", "truth 2", "not\nrecovered", "discarded", "duplicate"):
         assert texts.count(text) == 1
     assert texts.count("learned") == 1 and "unmatched" not in texts
+
+
+def test_moments_have_a_column_for_each_latent_and_join_those_that_contend():
+    latents = np.stack([np.full((3, 16), value) for value in (0.2, 0.4)])
+    latents += 0.1 * np.arange(3)[:, None]
+    figure = report.plot_moments(latents, _STATES, _NEAREST, ["early", "late"])
+    pictures = [axes.images[0].get_array() for axes in figure.axes]
+    # Empty latents are last.
+    np.testing.assert_allclose(
+        [picture.mean() for picture in pictures], [0.2, 0.4, 0.3, 0.4, 0.6, 0.5]
+    )
+    assert [len(axes.lines) for axes in figure.axes] == [0, 0, 0, 1, 1, 0]
+    frames = [axes.spines["top"].get_edgecolor() for axes in figure.axes]
+    assert frames[0] == frames[1] and frames[3] == frames[4]
+    assert len({frames[0], frames[2], frames[3]}) == 3
+    assert {"early", "late"} <= set(_texts(figure))
 
 
 def test_similarities_are_in_the_order_of_the_truths():

@@ -14,6 +14,7 @@ from lvm_jax import dynamics
 from lvm_jax.report import style
 from lvm_jax.types import Recovery
 
+_LEAST_WIDTH = 4.2  # inches, of a legend in one line
 _COLUMNS = 8  # pictures in a row, even
 _WORD_CHARACTERS = 14  # shown of a word under a tree
 _SMALL = {"axes.grid": False, "font.size": 7}
@@ -101,7 +102,8 @@ def plot_moments(
     """
     order = np.lexsort((nearest[-1], state[-1] == dynamics.EMPTY))
     num_moments, num_latents = state.shape
-    figure = style.new_figure(0.48 * num_latents + 0.9, 0.58 * num_moments + 0.75)
+    width = max(0.48 * num_latents + 0.9, _LEAST_WIDTH)
+    figure = style.new_figure(width, 0.58 * num_moments + 0.75)
     grid = figure.subplots(num_moments, num_latents, squeeze=False)
     for row, name, pictures, states, truths in zip(
         grid, names, latents, state, nearest, strict=True
@@ -111,7 +113,7 @@ def plot_moments(
             draw_picture(axes, as_pictures(pictures[latent][None])[0], "", color=color)
             for spine in axes.spines.values():
                 spine.set_linewidth(1.5)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(style.wrap(name, 1.0), rotation=0, ha="right", va="center")
         of_truth = {}
         for axes, latent in zip(row, order, strict=True):
             if states[latent] == dynamics.CONTENDING:
@@ -122,7 +124,7 @@ def plot_moments(
     figure.legend(
         handles, dynamics.STATES, loc="outside lower center", ncols=len(handles)
     )
-    figure.suptitle(style.wrap(title, 6.4), fontsize=9)
+    figure.suptitle(style.wrap(title, width), fontsize=9)
     return figure
 
 

@@ -1,0 +1,513 @@
+r"""Why do larger models recover more? The claims, decided on the committed tables.
+
+    python -m experiments.dynamics_claims
+
+Reads the tables in experiments/dynamics/, decides by the rule in
+experiments/dynamics.md, prints the tables that stand there, and draws the figures into
+experiments/figures/. Half a minute. What has no table is named.
+"""
+
+import itertools
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+from scipy import stats
+
+from experiments import cli
+from experiments.cli.verdicts import direction, print_table
+from lvm_jax import report
+from lvm_jax.dynamics import STATES
+from lvm_jax.report import Comparison, Interval, style
+
+_HERE = pathlib.Path(__file__).parent
+_TABLES = flags.DEFINE_string(
+    "tables", str(_HERE / "dynamics"), "Folder of the tables."
+)
+_FIGURES = flags.DEFINE_string(
+    "figures", str(_HERE / "figures"), "Folder that the figures are drawn into."
+)
+
+_LEVELS = (8, 16, 32, 64)
+_EARLY = (0.1111, 0.2222, 0.3333)
+_ALONG = (1, 10, 30, 100, 200)
+TIMES = (1, 3, 10, 30, 100)
+_DATASETS = ("IMG", "CON8")
+_ALIKE = 0.5  # truths, of a difference that makes none
+_PRACTICAL_RANK = 0.4
+_NOISE = ("IMG", "UNIF", "CON8")
+_LOWER = ("rloo8", "local_expectation", "batch80")
+_ADDED = ("noisy1", "noisy3")
+_ESTIMATORS = ("nvil", *_ADDED, "batch80", "rloo2", "rloo4", "rloo8", _LOWER[1])
+_NUM_TRUTHS = 8
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    """Rows of a table; none if it is not there."""
+    path = pathlib.Path(_TABLES.value) / f"{name}.csv"
+    return report.read_rows(path) if path.exists() else []
+
+
+def _at(rows: Rows, **values: Any) -> list[Mapping[str, Any]]:
+    return [row for row in rows if all(row[key] == of for key, of in values.items())]
+
+
+def side_of(interval: Interval, limit: float) -> str:
+    """Where an interval lies: above a limit, below, or on both sides."""
+    if interval.low > limit:
+        return "above"
+    return "below" if interval.high < limit else "open"
+
+
+def decided(sides: Iterable[str]) -> str:
+    """What sides of a limit say of the claim that all are above."""
+    sides = list(sides)
+    if all(side == "above" for side in sides):
+        return "holds"
+    return "refuted" if "below" in sides else "undecided"
+
+
+def alike(comparison: Comparison) -> str:
+    """What a difference of mean truths is: alike, more, less, or undecided."""
+    if max(-comparison.low, comparison.high) <= _ALIKE:
+        return "alike"
+    return direction(comparison)
+
+
+def _undecided_share(rows: Rows) -> Interval:
+    """Of latents that are not empty, those that are undecided; mean over runs."""
+    some = [row for row in rows if row["empty"] < row["level"]]
+    shares = [row["undecided"] / (row["level"] - row["empty"]) for row in some]
+    return report.mean_interval(shares, (0, 1))
+
+
+def _print_moments(rows: Rows) -> None:
+    print("### 1, 2. Undecided early, contending all along\n")
+    lines = []
+    for limit, level in itertools.product((0.75, 0.5), _LEVELS):
+        own = _at(rows, level=level, limit=limit)
+        early = [_undecided_share(_at(own, epoch=epoch)) for epoch in _EARLY]
+        along = [_contending(_at(own, epoch=epoch)) for epoch in _ALONG]
+        lines.append(
+            [f"{limit:g}", str(level)]
+            + [share.format(2) for share in early]
+            + [decided(side_of(share, 0.5) for share in early)]
+            + [share.format(0, 100) for share in along]
+            + [decided(side_of(share, 0.5) for share in along)]
+        )
+    print_table(
+        ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3)), "early"]
+        + [f"runs with contention at {epoch}, %" for epoch in _ALONG]
+        + ["all along"],
+        lines,
+    )
+
+
+def _contending(rows: Rows) -> Interval:
+    return report.share_interval(sum(row["contending"] > 0 for row in rows), len(rows))
+
+
+def _print_starts(rows: Rows) -> None:
+    print("### 3a. Is the latent that recovers a truth near it at the start?\n")
+    adjusted = report.holm([row["p_value"] for row in rows])
+    lines = []
+    for row, p_value in zip(rows, adjusted, strict=True):
+        rank = Interval(row["rank"], row["low"], row["high"])
+        verdict = ""
+        if row["epoch"] == 0:
+            is_below = p_value < 0.05 and rank.estimate < 0.5
+            is_large = rank.estimate < _PRACTICAL_RANK
+            verdict = "refuted" if is_below else "not refuted"
+            verdict += ", of practical size" if is_below and is_large else ""
+        text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+        cells = [f"{row['level']}", _moment(row["epoch"]), f"{row['num_truths']}"]
+        cells += [f"{rank.format(3)}, {text}"]
+        cells += [f"{100 * row['nearest']:.0f} ({100 / row['level']:.0f})", verdict]
+        lines.append(cells)
+    headings = ["latents", "epochs", "truths", "rank (one half by chance)"]
+    headings += ["nearest of all, % (by chance)", "no warm start"]
+    print_table(headings, lines)
+
+
+def _moment(epoch: float) -> str:
+    return "1/9" if 0 < epoch < 1 else f"{epoch:g}"
+
+
+def _named(rows: Rows, name: str) -> list[dict[str, Any]]:
+    """Rows of another level, so that they are not paired with those of their own."""
+    return [{**row, "level": name} for row in rows]
+
+
+def _truths(rows: Rows) -> Interval:
+    values = [row["num_recovered"] for row in rows]
+    return report.mean_interval(values, (0, _NUM_TRUTHS))
+
+
+def _less(rows: Rows, others: Rows) -> Comparison:
+    return report.compare(rows, others, "num_recovered", (0, _NUM_TRUTHS))
+
+
+def _print_nearest(late: Rows, nearest: Rows) -> None:
+    print("### 3b. Started from the nearest of 64\n")
+    family = {
+        level: _less(_named(nearest, "nearest"), _at(late, level=level))
+        for level in (8, 16, 64)
+    }
+    lines = [["nearest 8 of 64", _truths(nearest).format(2), "", ""]]
+    for level, difference in report.adjust(family).items():
+        cells = [f"{level}", _truths(_at(late, level=level)).format(2)]
+        lines.append([*cells, difference.format(2), alike(difference)])
+    print_table(["latents", "truths of 8", "nearest less these", ""], lines)
+    of_sixteen = alike(report.adjust(family)[16])
+    says = {"less": "holds", "alike": "refuted", "more": "refuted"}
+    print(f"no warm start: {says.get(of_sixteen, 'undecided')}\n")
+
+
+def _with_time(name: str, time: int) -> list[Mapping[str, Any]]:
+    return _at(read(name), at=time)
+
+
+def _print_surplus(dataset: str, late: Rows) -> None:
+    pruned, grown = f"{dataset}_pruned", f"{dataset}_grown"
+    few, many = (_at(late, level=level) for level in (8, 16))
+    print(f"### 4. When surplus latents matter: {dataset}\n")
+    lines = [
+        ["8 throughout", "", _truths(few).format(2), "", ""],
+        ["16 throughout", "", _truths(many).format(2), "", ""],
+    ]
+    families = {
+        "pruned": {
+            (time, "16"): _less(_as_of(_with_time(pruned, time), many), many)
+            for time in TIMES
+            if _with_time(pruned, time)
+        },
+        "grown": {
+            (time, name): _less(_named(_with_time(grown, time), "grown"), others)
+            for time in TIMES
+            for name, others in (("8", few), ("16", many))
+            if _with_time(grown, time)
+        },
+        "renewed": _renewed(dataset, few, many),
+    }
+    for name, family in families.items():
+        found = report.adjust(family)
+        for time in dict.fromkeys(time for time, _ in found):
+            rows = _with_time(f"{dataset}_{name}", time)
+            cells = [name, f"{time}", _truths(rows).format(2)]
+            for other in ("8", "16"):
+                difference = found.get((time, other))
+                cells.append(
+                    f"{difference.format(2)}: {alike(difference)}" if difference else ""
+                )
+            lines.append(cells)
+    print_table(["", "e", "truths of 8", "less 8", "less 16"], lines)
+    others = [
+        f"{time}: {_truths(rows).format(2)}"
+        for time in TIMES
+        if (rows := _with_time(f"{dataset}_renewed", time))
+    ]
+    if others:
+        print(f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}\n")
+
+
+def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
+    """Rows that are paired by seed with others of their level."""
+    return [{**row, "level": others[0]["level"]} for row in rows]
+
+
+def _renewed(dataset: str, few: Rows, many: Rows) -> dict[Any, Comparison]:
+    """Of the time with the highest objective, less both levels."""
+    of_times = {time: _with_time(f"{dataset}_renewed", time) for time in TIMES}
+    known = {time: rows for time, rows in of_times.items() if rows}
+    if not known:
+        return {}
+    best = max(known, key=lambda time: np.mean([r["objective"] for r in known[time]]))
+    return {
+        (best, "8"): _less(known[best], few),
+        (best, "16"): _less(_named(known[best], "renewed"), many),
+    }
+
+
+def kaplan_meier(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, and the share of truths that are settled by then, if not before the last.
+
+    Args:
+      rows: of settled.csv. Truths that are not recovered in the end are censored there.
+    """
+    last = max(_ALONG)
+    times = np.array([row["epoch"] for row in rows])
+    is_settled = np.array([row["is_recovered"] and row["epoch"] < last for row in rows])
+    data = stats.CensoredData(
+        uncensored=times[is_settled], right=np.full((~is_settled).sum(), last)
+    )
+    found = stats.ecdf(data).cdf
+    return found.quantiles, found.probabilities
+
+
+def _print_settled(rows: Rows, contentions: Rows) -> None:
+    print("### 5. What is settled when, and who is left\n")
+    lines = []
+    for level in _LEVELS:
+        own = _at(rows, level=level)
+        epochs, shares = kaplan_meier(own)
+        by = [shares[epochs <= epoch][-1:].sum() for epoch in (1, 3, 10, 30, 100)]
+        cells = [f"{level}", *(f"{100 * share:.0f}" for share in by)]
+        for is_late in (False, True):
+            some = _at(contentions, level=level, is_late=is_late)
+            cells.append(f"{sum(row['ended'] for row in some)}")
+            for won, of in (("nearer_left", "ended"), ("first_left", "known_first")):
+                shares_of_runs = [row[won] / row[of] for row in some if row[of]]
+                cells.append(report.mean_interval(shares_of_runs, (0, 1)).format(2))
+        lines.append(cells)
+    print_table(
+        ["latents", *(f"settled by {n}, %" for n in (1, 3, 10, 30, 100))]
+        + [
+            f"{what}, {when}"
+            for when in ("first ten epochs", "later")
+            for what in ("contentions with one left", "the nearer", "the first")
+        ],
+        lines,
+    )
+
+
+def _print_noise() -> None:
+    tables = {
+        (dataset, name): rows
+        for dataset, name in itertools.product(_NOISE, _ESTIMATORS)
+        if (rows := read(f"{dataset}_{name}"))
+    }
+    if not tables:
+        return
+    print("### 6. Does noise help?\n")
+    levels = sorted({row["level"] for rows in tables.values() for row in rows})
+    places = [
+        (dataset, level, name)
+        for dataset, level, name in itertools.product(_NOISE, levels, _ESTIMATORS)
+        if _at(tables.get((dataset, name), ()), level=level)
+    ]
+    family = {
+        (dataset, level, name): _less(
+            _named(_at(tables[dataset, name], level=level), name),
+            _at(tables[dataset, "nvil"], level=level),
+        )
+        for dataset, level, name in places
+        if name != "nvil"
+    }
+    found = report.adjust(family)
+    headings = ["data", "latents", "estimator", "rate", "truths of 8"]
+    headings += ["full recovery, %", "held-out ELBO, nats"]
+    headings += [f"less nvil (family of {len(family)})", ""]
+    lines = []
+    for dataset, level, name in places:
+        rows = _at(tables[dataset, name], level=level)
+        full = report.share_interval(
+            sum(row["num_recovered"] == _NUM_TRUTHS for row in rows), len(rows)
+        )
+        elbo = report.mean_interval([row["held_out_elbo"] for row in rows])
+        difference = found.get((dataset, level, name))
+        cells = [dataset, f"{level}", name, f"{rows[0]['rate']:g}"]
+        cells += [_truths(rows).format(2), full.format(0, 100), elbo.format(2)]
+        if difference:
+            cells += [difference.format(2), direction(difference)]
+        lines.append([*cells, "", ""][: len(headings)])
+    print_table(headings, lines)
+    for what, names in (("lower variance", _LOWER), ("added noise", _ADDED)):
+        says = [direction(own) for key, own in found.items() if key[2] in names]
+        print(
+            f"{what}: less at {says.count('less')}, more at {says.count('more')} of "
+            f"{len(says)} cells\n"
+        )
+
+
+def _print_variances() -> None:
+    rows = [row for dataset in _NOISE for row in read(f"{dataset}_variances")]
+    if not rows:
+        return
+    print("Variance of q's gradient by the squared length of its mean:\n")
+    moments = sorted({row["epoch"] for row in rows})
+    lines = []
+    for (dataset, name), own in _by_estimator(rows).items():
+        values = [
+            [row["relative_variance"] for row in _at(own, epoch=moment)]
+            for moment in moments
+        ]
+        cells = [f"{np.median(of):.3g}" if of else "-" for of in values]
+        lines.append([dataset, name, *cells])
+    print_table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
+
+
+def _by_estimator(rows: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Rows by data set and estimator, in their order."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["estimator"]), []).append(row)
+    return groups
+
+
+_COLORS = dict(zip(STATES, ("0.75", "C1", "C0", "C3"), strict=True))
+_MARKERS = dict(zip(STATES, ("", "s", "o", "^"), strict=True))
+
+
+@style.styled()
+def plot_states(rows: Rows, limit: float) -> Figure:
+    """How many latents are in each state by epoch, a panel for each level.
+
+    Args:
+      rows: of states.csv.
+      limit: within which a latent has come to a truth.
+    """
+    figure = style.new_figure(8.4, 2.6)
+    panels = figure.subplots(1, len(_LEVELS), sharex=True)
+    for axes, level in zip(panels, _LEVELS, strict=True):
+        for state in STATES:
+            own = _at(rows, level=level, limit=limit, state=state)
+            epochs, means, low, high = (
+                np.array([row[name] for row in own])
+                for name in ("epoch", "mean", "low", "high")
+            )
+            axes.plot(
+                epochs,
+                means,
+                color=_COLORS[state],
+                marker=_MARKERS[state],
+                markevery=8,
+                ms=3.5,
+                label=state,
+            )
+            axes.fill_between(epochs, low, high, color=_COLORS[state], alpha=0.25, lw=0)
+        axes.set(xscale="log", title=f"{level} latents", xlabel="epochs")
+        axes.set_ylim(0, 13 if level > 16 else level + 0.3)
+    panels[0].set_ylabel("latents, mean over runs")
+    style.add_legend(figure, *panels[0].get_legend_handles_labels())
+    return figure
+
+
+@style.styled()
+def plot_settled(settled: Rows, agreement: Rows) -> Figure:
+    """Truths settled by epoch; assignments as at several ends, beside the ELBO.
+
+    Args:
+      settled: rows of settled.csv.
+      agreement: rows of agreement.csv.
+    """
+    figure = style.new_figure(8.4, 2.9)
+    left, middle, right = figure.subplots(1, 3)
+    for index, level in enumerate(_LEVELS):
+        epochs, shares = kaplan_meier(_at(settled, level=level))
+        epochs = np.maximum(epochs, 1 / 45)
+        marker = {"marker": "os^D"[index], "markevery": 0.15, "ms": 3.5}
+        left.step(epochs, shares, where="post", label=f"{level}", **marker)
+        own = _at(agreement, level=level, end=200)
+        right.plot(
+            [row["epoch"] for row in own],
+            [row["held_out_elbo"] for row in own],
+            **marker,
+        )
+    for end, line in zip((10, 50, 200), (":", "--", "-"), strict=True):
+        for level, color in ((8, "C0"), (16, "C1")):
+            own = _at(agreement, level=level, end=end)
+            epochs = [row["epoch"] for row in own]
+            middle.plot(epochs, [row["mean"] for row in own], line, color=color)
+            middle.annotate(
+                f"{end}", (epochs[-1], _NUM_TRUTHS), fontsize=7, ha="right", va="bottom"
+            )
+    left.set(xscale="log", xlabel="epochs", ylabel="share of truths settled for good")
+    middle.set(xscale="log", xlabel="epochs", ylim=(0, 8.6))
+    middle.set_ylabel("assignments as after 10, 50, 200 epochs")
+    right.set(xscale="log", xlabel="epochs", ylabel="held-out ELBO, nats")
+    right.set_ylim(-20, -12)
+    left.set_ylim(0, 1)
+    style.add_legend(figure, *left.get_legend_handles_labels(), "latents")
+    return figure
+
+
+@style.styled()
+def plot_times(late: Mapping[str, Rows]) -> Figure:
+    """Truths recovered where latents change after e epochs, between two levels.
+
+    Args:
+      late: rows of the levels throughout, by data set.
+    """
+    figure = style.new_figure(7.6, 3.0)
+    panels = figure.subplots(1, len(late), sharey=True, squeeze=False)[0]
+    for axes, (dataset, rows) in zip(panels, late.items(), strict=True):
+        for level, color in ((8, "0.5"), (16, "black")):
+            middle, low, high = _truths(_at(rows, level=level))
+            axes.axhline(middle, color=color, ls="--", lw=1)
+            axes.axhspan(low, high, color=color, alpha=0.15, lw=0)
+            axes.annotate(f"{level} throughout", (0.9, middle), fontsize=7, va="bottom")
+        for index, (name, label) in enumerate(_CHANGES.items()):
+            known = [
+                (time, _truths(found))
+                for time in TIMES
+                if (found := _with_time(f"{dataset}_{name}", time))
+            ]
+            if not known:
+                continue
+            times, intervals = zip(*known, strict=True)
+            middle, low, high = np.array(intervals).T
+            axes.errorbar(
+                np.array(times) * (1 + 0.06 * (index - 1)),
+                middle,
+                np.maximum([middle - low, high - middle], 0),
+                fmt=f"{'os^'[index]}-",
+                ms=4,
+                lw=1,
+                label=label,
+            )
+        axes.set(xscale="log", title=dataset, xlabel="e, epochs", xlim=(0.8, 130))
+        axes.set_xticks(TIMES, [f"{time}" for time in TIMES])
+        axes.minorticks_off()
+    panels[0].set_ylabel("truths recovered of 8")
+    style.add_legend(figure, *panels[0].get_legend_handles_labels())
+    return figure
+
+
+_CHANGES = {
+    "pruned": "16, after e the survivors of the filter",
+    "grown": "8, after e with 8 fresh ones",
+    "renewed": "8, every e epochs dropped ones anew",
+}
+
+
+def main() -> None:
+    """Prints the tables and draws the figures."""
+    names = ["states", "moments", "agreement", "settled", "starts", "contentions"]
+    names += ["IMG_nearest", "IMG_late", "CON8_late"]
+    names += [f"{data}_{change}" for data in _DATASETS for change in _CHANGES]
+    noise = [*_ESTIMATORS, "variances"]
+    names += [f"{data}_{name}" for data in _NOISE for name in noise]
+    lacking = [name for name in names if not read(name)]
+    if lacking:
+        print(f"not there yet: {', '.join(lacking)}\n")
+    figures = {}
+    if moments := read("moments"):
+        _print_moments(moments)
+        _print_starts(read("starts"))
+        _print_settled(read("settled"), read("contentions"))
+        for limit in (0.75, 0.5):
+            name = f"dynamics_states_{100 * limit:.0f}"
+            figures[name] = plot_states(read("states"), limit)
+        figures["dynamics_settled"] = plot_settled(read("settled"), read("agreement"))
+    late = {data: rows for data in _DATASETS if (rows := read(f"{data}_late"))}
+    if "IMG" in late and read("IMG_nearest"):
+        _print_nearest(late["IMG"], read("IMG_nearest"))
+    for dataset, rows in late.items():
+        _print_surplus(dataset, rows)
+    if late:
+        figures["dynamics_times"] = plot_times(late)
+    _print_noise()
+    _print_variances()
+    for name, figure in figures.items():
+        path = pathlib.Path(_FIGURES.value) / f"{name}.png"
+        report.save(figure, path)
+        print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
