@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -353,6 +354,13 @@ _COLORS = dict(zip(STATES, ("0.75", "C1", "C0", "C3"), strict=True))
 _MARKERS = dict(zip(STATES, ("", "s", "o", "^"), strict=True))
 
 
+def _over_epochs(axes: Axes) -> None:
+    """A logarithmic axis from the first records of an epoch to the last epoch."""
+    axes.set(xscale="log", xlabel="epochs", xlim=(0.02, 250))
+    axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    axes.minorticks_off()
+
+
 @style.styled()
 def plot_states(rows: Rows, limit: float) -> Figure:
     """How many latents are in each state by epoch, a panel for each level.
@@ -361,8 +369,8 @@ def plot_states(rows: Rows, limit: float) -> Figure:
       rows: of states.csv.
       limit: within which a latent has come to a truth.
     """
-    figure = style.new_figure(8.4, 2.6)
-    panels = figure.subplots(1, len(_LEVELS), sharex=True)
+    figure = style.new_figure(8.4, 2.4)
+    panels = figure.subplots(1, len(_LEVELS))
     for axes, level in zip(panels, _LEVELS, strict=True):
         for state in STATES:
             own = _at(rows, level=level, limit=limit, state=state)
@@ -379,8 +387,11 @@ def plot_states(rows: Rows, limit: float) -> Figure:
                 ms=3.5,
                 label=state,
             )
-            axes.fill_between(epochs, low, high, color=_COLORS[state], alpha=0.25, lw=0)
-        axes.set(xscale="log", title=f"{level} latents", xlabel="epochs")
+            axes.fill_between(
+                epochs, low, high, means > 0, color=_COLORS[state], alpha=0.25, lw=0
+            )
+        _over_epochs(axes)
+        axes.set_title(f"{level} latents")
         axes.set_ylim(0, 13 if level > 16 else level + 0.3)
     panels[0].set_ylabel("latents, mean over runs")
     style.add_legend(figure, *panels[0].get_legend_handles_labels())
@@ -414,14 +425,13 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
             epochs = [row["epoch"] for row in own]
             middle.plot(epochs, [row["mean"] for row in own], line, color=color)
             middle.annotate(
-                f"{end}", (epochs[-1], _NUM_TRUTHS), fontsize=7, ha="right", va="bottom"
+                f"{end}", (end, _NUM_TRUTHS), fontsize=7, ha="center", va="bottom"
             )
-    left.set(xscale="log", xlabel="epochs", ylabel="share of truths settled for good")
-    middle.set(xscale="log", xlabel="epochs", ylim=(0, 8.6))
-    middle.set_ylabel("assignments as after 10, 50, 200 epochs")
-    right.set(xscale="log", xlabel="epochs", ylabel="held-out ELBO, nats")
-    right.set_ylim(-20, -12)
-    left.set_ylim(0, 1)
+    for axes in (left, middle, right):
+        _over_epochs(axes)
+    left.set(ylabel="share of truths settled for good", ylim=(0, 1))
+    middle.set(ylabel="assignments as at the end, of 8", ylim=(0, 8.8))
+    right.set(ylabel="held-out ELBO, nats", ylim=(-20, -12))
     style.add_legend(figure, *left.get_legend_handles_labels(), "latents")
     return figure
 
