@@ -108,10 +108,9 @@ def courses(
         level: Course(
             np.concatenate([early.epochs, late.epochs[num_early:]]),
             {
-                name: np.concatenate(
-                    [of[0], late.traces[level][name][0][:, num_early:]], 1
-                )
+                name: np.concatenate([of[0], later[name][0][:, num_early:]], axis=1)
                 for name, of in early.traces[level].items()
+                if name in (later := late.traces[level])
             },
             np.concatenate(
                 [

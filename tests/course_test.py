@@ -1,9 +1,13 @@
 """What is read from traced runs: ranks, permutations and contentions by hand."""
 
 import numpy as np
+import pytest
 from scipy import stats
+from sweep_process import run
 
+import lvm_jax
 from experiments import course
+from lvm_jax.files import table
 
 
 def test_ranks_go_from_the_nearest_to_the_farthest():
@@ -88,3 +92,80 @@ def test_contentions_follow_one_another():
     both, other = _A + _B, _A + _C
     found = _contentions([_A, both, other, _C, both, _A])
     assert [(own.first, own.left) for own in found] == [(0, None), (None, 2), (None, 0)]
+
+
+_SMALL = "--num_samples", "200", "--num_seeds", "2", "--levels", "8"
+
+
+def _run(binary, workdir, *args):
+    done = run(binary, "--workdir", workdir, *_SMALL, *args)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.slow  # Three processes.
+def test_tables_are_of_the_runs_of_both_sweeps(tmp_path):
+    early, late = tmp_path / "early", tmp_path / "late"
+    ninths = ("--epochs", 10, "--records_per_epoch", 9)
+    _run("dynamics", early, "--trace", "--pictures", *ninths)
+    _run("dynamics", late, "--trace", "--epochs", 200)
+    assert (early / "figures" / "moments.png").exists()
+    of_both = [lvm_jax.load(path).traces[8] for path in (early, late)]
+    assert of_both[0]["failure"].shape == (1, 2, 90, 8, 64)
+    # The same runs: an epoch's last record is the same in both.
+    for name, values in of_both[1].items():
+        np.testing.assert_array_equal(of_both[0][name][:, :, 8::9], values[:, :, :10])
+    tables = ("--early", early, "--late", late, "--tables", tmp_path / "tables")
+    done = run("course", *tables)
+    assert done.returncode == 0, done.stderr
+    moments = table.read_rows(tmp_path / "tables" / "moments.csv")
+    assert len(moments) == 2 * 8 * 2
+    for row in moments:
+        assert sum(row[state] for state in lvm_jax.dynamics.STATES) == 8
+    settled = table.read_rows(tmp_path / "tables" / "settled.csv")
+    assert len(settled) == 2 * 8
+    assert all(0.11 < row["epoch"] <= 200 for row in settled)
+    assert {
+        row["end"] for row in table.read_rows(tmp_path / "tables/agreement.csv")
+    } == {
+        10,
+        50,
+        200,
+    }
+
+
+@pytest.mark.slow  # A process for each.
+@pytest.mark.parametrize("learner", ["pruned", "grown", "renewed", "nearest"])
+def test_latents_change_while_a_run_learns(tmp_path, learner):
+    times = () if learner == "nearest" else ("--at", "1,2")
+    _run("dynamics", tmp_path / "run", "--learner", learner, "--epochs", 3, *times)
+    rows = table.read_rows(tmp_path / "run" / "kept.csv")
+    assert len(rows) == 2 * max(len(times), 1)
+    kept = lvm_jax.load(tmp_path / "run").kept[8]
+    assert learner == "pruned" or (kept.live == 1).all()
+
+
+@pytest.mark.slow  # Compiles two sweeps.
+def test_a_rate_is_tuned_on_other_seeds(tmp_path):
+    path = tmp_path / "rloo"
+    _run("noise", path, "--estimator", "rloo2", "--epochs", 2)
+    tuning = lvm_jax.load(f"{path}.tuning")
+    assert set(tuning.plan.seeds).isdisjoint(lvm_jax.load(path).plan.seeds)
+    best = max(tuning.kept[8].objective.mean(1))
+    (rate,) = {row["rate"] for row in table.read_rows(path / "kept.csv")}
+    chosen = list(tuning.plan.settings).index(f"rate={rate:g}")
+    assert tuning.kept[8].objective.mean(1)[chosen] == best
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--learner", "nearest", "--levels", "16"), "expected one level"),
+        (("--pictures",), "expected --trace with --pictures, got none"),
+        (("--learner", "whole", "--at", "3"), "expected flags of whole"),
+    ],
+)
+def test_flags_of_dynamics_that_make_no_sense_are_refused(tmp_path, args, message):
+    done = run("dynamics", "--workdir", tmp_path / "run", *args)
+    assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
