@@ -7,7 +7,8 @@ The first has many records of each of its epochs, the second one of each of more
 states.csv (how many latents are what, by epoch), moments.csv (the same of every run, at
 the moments that the rule names), agreement.csv (assignments that are those of the end),
 settled.csv (since when each truth is assigned for good), starts.csv (how near latents
-were to what they became) and contentions.csv (who is left). A minute.
+were to what they became), contentions.csv (who is left) and contenders.csv (whether
+they are parts of a truth or copies). Three minutes.
 """
 
 import pathlib
@@ -21,7 +22,7 @@ from absl import flags
 import lvm_jax
 from experiments import cli
 from lvm_jax import noisy_or, numerics, report
-from lvm_jax.dynamics import EMPTY, LIMITS, STATES, agreement_with, settled
+from lvm_jax.dynamics import CONTENDING, EMPTY, LIMITS, STATES, agreement_with, settled
 from lvm_jax.files import table
 from lvm_jax.noisy_or.dynamics import distances
 from lvm_jax.types import Level
@@ -38,6 +39,7 @@ _MOMENTS = (1 / 9, 2 / 9, 3 / 9, 1, 10, 30, 100, 200)
 _STARTS = (0, 1 / 9, 1, 10)
 _ENDS = (10, 50, 200)
 _NUM_PERMUTATIONS = 9999
+_COPY = 0.25  # relative distance within which a latent is a copy of a truth
 _DATASET, _NUM_SAMPLES = "IMG", 10_000
 
 Rows = Iterator[dict[str, Any]]
@@ -351,6 +353,29 @@ def contention_rows(level: Level, course: Course) -> Rows:
             }
 
 
+def contender_rows(level: Level, course: Course) -> Rows:
+    """Whether latents that contend are parts of their truth or copies of it."""
+    traces = course.traces
+    for moment in _MOMENTS:
+        place = course.at(moment)
+        contends = traces["state"][:, place, 0] == CONTENDING
+        distances = [
+            traces["distance"][run, place][own]
+            for run, truth in np.ndindex(course.matched.shape)
+            if (own := contends[run] & (traces["nearest"][run, place] == truth)).any()
+        ]
+        num_copies = sum(of.max() <= _COPY for of in distances)
+        num_parts = sum(of.min() > _COPY for of in distances)
+        yield {
+            "level": level,
+            "epoch": round(moment, 4),
+            "truths": len(distances),
+            "parts": num_parts,
+            "copies": num_copies,
+            "both": len(distances) - num_parts - num_copies,
+        }
+
+
 def _write(name: str, rows: Sequence[dict[str, Any]]) -> None:
     table.write_rows(pathlib.Path(_TABLES.value) / f"{name}.csv", list(rows))
 
@@ -368,6 +393,7 @@ def main() -> None:
         ("agreement", agreement_rows),
         ("settled", settled_rows),
         ("contentions", contention_rows),
+        ("contenders", contender_rows),
     ):
         _write(name, [row for item in of_levels.items() for row in rows(*item)])
     _write(

@@ -276,6 +276,20 @@ def _print_settled(rows: Rows, contentions: Rows) -> None:
     )
 
 
+def _print_contenders(rows: Rows) -> None:
+    print("Truths that latents contend for, in all runs; their contenders:\n")
+    headings = ["latents", "epochs", "truths", "all parts", "all copies", "both"]
+    print_table(
+        headings,
+        [
+            [str(row["level"]), _moment(row["epoch"])]
+            + [str(row[name]) for name in ("truths", "parts", "copies", "both")]
+            for row in rows
+            if row["epoch"] in _ALONG
+        ],
+    )
+
+
 def _print_noise() -> None:
     tables = {
         (dataset, name): rows
@@ -488,6 +502,7 @@ _CHANGES = {
 def main() -> None:
     """Prints the tables and draws the figures."""
     names = ["states", "moments", "agreement", "settled", "starts", "contentions"]
+    names += ["contenders"]
     names += ["IMG_nearest", "IMG_late", "CON8_late"]
     names += [f"{data}_{change}" for data in _DATASETS for change in _CHANGES]
     noise = [*_ESTIMATORS, "variances"]
@@ -500,6 +515,7 @@ def main() -> None:
         _print_moments(moments)
         _print_starts(read("starts"))
         _print_settled(read("settled"), read("contentions"))
+        _print_contenders(read("contenders"))
         for limit in (0.75, 0.5):
             name = f"dynamics_states_{100 * limit:.0f}"
             figures[name] = plot_states(read("states"), limit)
