@@ -1,46 +1,28 @@
-r"""Tables of the course of learning, from two traced sweeps of the same runs.
+"""The course of learning, from two traced sweeps of the same runs, as rows of tables.
 
-    python -m experiments.course --early runs/dynamics/IMG_early \
-        --late runs/dynamics/IMG_late --tables experiments/dynamics
-
-The first has many records of each of its epochs, the second one of each of more. Writes
-states.csv (how many latents are what, by epoch), moments.csv (the same of every run, at
-the moments that the rule names), agreement.csv (assignments that are those of the end),
-settled.csv (since when each truth is assigned for good), starts.csv (how near latents
-were to what they became), contentions.csv (who is left) and contenders.csv (whether
-they are parts of a truth or copies). Three minutes.
+The first sweep has many records of each of its epochs, the second one of each of more.
 """
 
-import pathlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
+from scipy import stats
 
 import lvm_jax
-from experiments import cli
 from lvm_jax import noisy_or, numerics, report
-from lvm_jax.dynamics import CONTENDING, EMPTY, LIMITS, STATES, agreement_with, settled
-from lvm_jax.files import table
+from lvm_jax.dynamics import ALONE, CONTENDING, LIMITS, STATES, agreement_with, settled
 from lvm_jax.noisy_or.dynamics import distances
 from lvm_jax.types import Level
 
-_EARLY = flags.DEFINE_string(
-    "early", None, "Workdir of the first sweep.", required=True
-)
-_LATE = flags.DEFINE_string("late", None, "Workdir of the second.", required=True)
-_TABLES = flags.DEFINE_string(
-    "tables", "experiments/dynamics", "Folder that tables are written into."
-)
-
-_MOMENTS = (1 / 9, 2 / 9, 3 / 9, 1, 10, 30, 100, 200)
+MOMENTS = (1 / 9, 2 / 9, 3 / 9, 1, 10, 30, 100, 200)
 _STARTS = (0, 1 / 9, 1, 10)
 _ENDS = (10, 50, 200)
 _NUM_PERMUTATIONS = 9999
+_LATE_FROM = 10  # epochs after which a contention begins late
 _COPY = 0.25  # relative distance within which a latent is a copy of a truth
-_DATASET, _NUM_SAMPLES = "IMG", 10_000
 
 Rows = Iterator[dict[str, Any]]
 
@@ -72,10 +54,6 @@ class Course(NamedTuple):
         return place
 
 
-def _task() -> lvm_jax.Task:
-    return noisy_or.task(noisy_or.make(_DATASET, lvm_jax.key(0), _NUM_SAMPLES))
-
-
 def _matched(task: lvm_jax.Task, results: lvm_jax.Results) -> dict[Level, np.ndarray]:
     @jax.jit
     @jax.vmap
@@ -86,7 +64,8 @@ def _matched(task: lvm_jax.Task, results: lvm_jax.Results) -> dict[Level, np.nda
     found = {}
     for level, kept in results.kept.items():
         params, live = jax.tree.map(lambda leaf: leaf[0], (kept.params, kept.live))
-        found[level] = np.asarray(of_run(params, live))
+        found[level] = np.array(of_run(params, live))
+        found[level][kept.diverged[0]] = -1
     return found
 
 
@@ -98,12 +77,21 @@ def courses(
     Raises:
       ValueError: if the two are not of the same runs, or nothing was traced.
     """
+    if {early.name, late.name} != {task.name}:
+        raise ValueError(
+            f"expected two sweeps of {task.name}, got {early.name} and {late.name}"
+        )
     for name in ("levels", "seeds", "settings"):
         of_both = getattr(early.plan, name), getattr(late.plan, name)
         if of_both[0] != of_both[1]:
             raise ValueError(f"expected two sweeps of the same {name}, got {of_both}")
     if not early.traces or not late.traces:
         raise ValueError("expected two sweeps with --trace, got one without")
+    if late.plan.records_per_epoch != 1:
+        raise ValueError(
+            "expected one record of each epoch in the second sweep, got "
+            f"{late.plan.records_per_epoch}"
+        )
     num_early = int(early.epochs[-1])
     matched = _matched(task, late)
     return {
@@ -162,7 +150,7 @@ def state_rows(level: Level, course: Course) -> Rows:
 def moment_rows(level: Level, course: Course) -> Rows:
     """How many latents of every run are in each state, at the moments of the rule."""
     for (number, limit), moment in (
-        (item, moment) for item in enumerate(LIMITS) for moment in _MOMENTS
+        (item, moment) for item in enumerate(LIMITS) for moment in MOMENTS
     ):
         counts = _counts(course, course.at(moment), number)
         for run, of_run in enumerate(counts.tolist()):
@@ -192,7 +180,11 @@ def agreement_rows(level: Level, course: Course) -> Rows:
 
 
 def settled_rows(level: Level, course: Course) -> Rows:
-    """The epoch since which each truth has had its latent; if it is recovered."""
+    """The epoch since which each truth has had its latent.
+
+    Recovered is one that the kept model has, if by the latent that it is assigned to
+    in the end.
+    """
     assigned = course.traces["assigned"]
     epochs = course.epochs[settled(assigned)]
     is_kept = (course.matched >= 0) & (course.matched == assigned[:, -1])
@@ -207,7 +199,7 @@ def settled_rows(level: Level, course: Course) -> Rows:
 
 
 @numerics.settings()
-def _at_start(task: lvm_jax.Task, plan: lvm_jax.Plan) -> dict[Level, np.ndarray]:
+def at_start(task: lvm_jax.Task, plan: lvm_jax.Plan) -> dict[Level, np.ndarray]:
     """[R, T, K] relative distances before the first step, by level."""
     sweep = lvm_jax.Sweep(task, plan)
     found = {}
@@ -242,7 +234,7 @@ def permutation_test(
 
     Returns:
       The rank of each recovered truth's latent; and the p value, two-sided, of their
-      mean.
+      mean over truths.
     """
     run, truth = np.nonzero(matched >= 0)
     own = rank[run, truth, matched[run, truth]]
@@ -256,10 +248,10 @@ def permutation_test(
     return own, (1 + is_as_far.sum()) / (1 + num_permutations)
 
 
-def start_rows(level: Level, course: Course, at_start: np.ndarray) -> Rows:
+def start_rows(level: Level, course: Course, start: np.ndarray) -> Rows:
     """How near the latents that recover truths were to them, at four moments."""
     for moment in _STARTS:
-        relative = at_start
+        relative = start
         if moment:
             relative = course.traces["relative"][:, course.at(moment)].astype(float)
         rank = ranks(relative)
@@ -280,14 +272,15 @@ def start_rows(level: Level, course: Course, at_start: np.ndarray) -> Rows:
 
 
 class Contention(NamedTuple):
-    """Two latents that have come to one truth, and no other.
+    """Two latents that have come to one truth, from the first record to the last.
 
     Attributes:
-      epoch: of the first record.
+      epoch: of the first record at which both have.
       nearer: the one that is nearer then.
-      first: the one that was there at the record before; None if it is not known.
-      left: the one that is there alone at the first record after; None if both are, or
-        neither, or a third one, or the records end.
+      first: the one that was there alone of the two at the record before; None if
+        neither was.
+      left: the one that is still there at the record after the last at which both are;
+        None if neither is, or the records end.
     """
 
     epoch: float
@@ -299,33 +292,38 @@ class Contention(NamedTuple):
 def contentions(
     came: np.ndarray, distance: np.ndarray, epochs: np.ndarray
 ) -> Iterator[Contention]:
-    """The contentions of two latents for one truth in a run.
+    """The contentions for one truth in a run, one for each pair of latents.
+
+    Of a pair that comes and goes it is all one, until one of the two stays away.
 
     Args:
       came: [E, K] bool. Latents that have come to the truth.
       distance: [E, K]. Relative distances.
       epochs: [E].
     """
-    changes = 1 + np.flatnonzero((came[1:] != came[:-1]).any(1))
-    starts = [0, *changes.tolist()]
-    for start, stop in zip(starts, [*changes.tolist(), None], strict=True):
-        pair = np.flatnonzero(came[start]).tolist()
-        if len(pair) != 2:
-            continue
-        before = np.flatnonzero(came[start - 1]).tolist() if start else []
-        after = [] if stop is None else np.flatnonzero(came[stop]).tolist()
-        yield Contention(
-            epochs[start],
-            min(pair, key=lambda latent: distance[start, latent]),
-            before[0] if len(before) == 1 and before[0] in pair else None,
-            after[0] if len(after) == 1 and after[0] in pair else None,
-        )
+    pairs = itertools.combinations(np.flatnonzero(came.any(0)).tolist(), 2)
+    for pair in map(list, pairs):
+        both = np.flatnonzero(came[:, pair].all(1)).tolist()
+        if both:
+            start, stop = both[0], both[-1] + 1
+            yield Contention(
+                epochs[start],
+                min(pair, key=lambda latent, at=start: distance[at, latent]),
+                _only(pair, came, start - 1) if start else None,
+                _only(pair, came, stop) if stop < len(came) else None,
+            )
+
+
+def _only(pair: Sequence[int], came: np.ndarray, record: int) -> int | None:
+    """The one of a pair that has come to the truth, if one has."""
+    there = [latent for latent in pair if came[record, latent]]
+    return there[0] if len(there) == 1 else None
 
 
 def contention_rows(level: Level, course: Course) -> Rows:
     """Of every run, contentions in the first ten epochs and later, and who is left."""
     traces = course.traces
-    came = (traces["state"][:, :, 0] != EMPTY) & (traces["distance"] <= LIMITS[0])
+    came = traces["state"][:, :, 0] >= ALONE
     num_truths = course.matched.shape[1]
     for run in range(len(came)):
         found = [
@@ -338,7 +336,7 @@ def contention_rows(level: Level, course: Course) -> Rows:
             )
         ]
         for is_late in (False, True):
-            some = [own for own in found if (own.epoch > _ENDS[0]) == is_late]
+            some = [own for own in found if (own.epoch > _LATE_FROM) == is_late]
             ended = [own for own in some if own.left is not None]
             known = [own for own in ended if own.first is not None]
             yield {
@@ -356,7 +354,7 @@ def contention_rows(level: Level, course: Course) -> Rows:
 def contender_rows(level: Level, course: Course) -> Rows:
     """Whether latents that contend are parts of their truth or copies of it."""
     traces = course.traces
-    for moment in _MOMENTS:
+    for moment in MOMENTS:
         place = course.at(moment)
         contends = traces["state"][:, place, 0] == CONTENDING
         distances = [
@@ -376,36 +374,32 @@ def contender_rows(level: Level, course: Course) -> Rows:
         }
 
 
-def _write(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    table.write_rows(pathlib.Path(_TABLES.value) / f"{name}.csv", list(rows))
+def undecided_share(rows: Sequence[Mapping[str, Any]]) -> tuple[report.Interval, int]:
+    """Of latents that are not empty, those that are undecided; mean over runs.
+
+    Args:
+      rows: of `moment_rows`, of one moment.
+
+    Returns:
+      The share, and of how many runs it is: of those that are not all empty.
+    """
+    some = [row for row in rows if row["empty"] < row["level"]]
+    shares = [row["undecided"] / (row["level"] - row["empty"]) for row in some]
+    return report.mean_interval(shares, (0, 1)), len(shares)
 
 
-def main() -> None:
-    """Reads both sweeps and writes the tables."""
-    task = _task()
-    early, late = lvm_jax.load(_EARLY.value), lvm_jax.load(_LATE.value)
-    of_levels = courses(task, early, late)
-    at_start = _at_start(task, early.plan)
-    pathlib.Path(_TABLES.value).mkdir(parents=True, exist_ok=True)
-    for name, rows in (
-        ("states", state_rows),
-        ("moments", moment_rows),
-        ("agreement", agreement_rows),
-        ("settled", settled_rows),
-        ("contentions", contention_rows),
-        ("contenders", contender_rows),
-    ):
-        _write(name, [row for item in of_levels.items() for row in rows(*item)])
-    _write(
-        "starts",
-        [
-            row
-            for level, course in of_levels.items()
-            for row in start_rows(level, course, at_start[level])
-        ],
+def kaplan_meier(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, and the share of truths that are settled by then, if not before the last.
+
+    Args:
+      rows: of `settled_rows`. Truths that are not recovered in the end are censored
+        there.
+    """
+    last = MOMENTS[-1]
+    times = np.array([row["epoch"] for row in rows])
+    is_settled = np.array([row["is_recovered"] and row["epoch"] < last for row in rows])
+    data = stats.CensoredData(
+        uncensored=times[is_settled], right=np.full((~is_settled).sum(), last)
     )
-    print(f"tables are in {_TABLES.value}")
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    found = stats.ecdf(data).cdf
+    return found.quantiles, found.probabilities

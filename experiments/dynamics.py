@@ -29,11 +29,14 @@ from experiments import cli
 from lvm_jax import noisy_or, recovery
 from lvm_jax.noisy_or import dynamics, revision
 from lvm_jax.report import plot_moments
+from lvm_jax.sweep.plan import width
 from lvm_jax.types import Learner
 
 _NUM_CANDIDATES = 64  # of which `nearest` starts from some
 _UNTIL = 150  # epochs after which nothing is renewed
 _MOMENTS = (1 / 9, 2 / 9, 3 / 9, 10, 20, 30)  # epochs, that the study shows
+_NAMES = ("1/9 epoch", "2/9", "3/9", "10 epochs", "20 epochs", "30 epochs")
+_ROUNDING = 1e-6  # of a record's epoch
 
 
 class Revised(NamedTuple):
@@ -131,7 +134,7 @@ _PICTURES = flags.DEFINE_bool(
     "pictures",
     False,
     "With --trace, records the latents themselves, and draws those of the first run at "
-    "the study's six moments.",
+    "those of the study's six moments that have a record.",
 )
 
 
@@ -169,12 +172,14 @@ def _task(seed: int) -> lvm_jax.Task:
 def _plot_moments(results: lvm_jax.Results) -> Figure:
     level = results.plan.levels[-1]
     traces = {name: of[0, 0] for name, of in results.traces[level].items()}
-    places = [int(np.abs(results.epochs - moment).argmin()) for moment in _MOMENTS]
+    off = np.abs(results.epochs[:, None] - np.array(_MOMENTS))
+    known = np.flatnonzero(off.min(0) < _ROUNDING)
+    places, names = off.argmin(0)[known], [_NAMES[moment] for moment in known]
     return plot_moments(
         1 - traces["failure"][places].astype(float),
         traces["state"][places, 0],
         traces["nearest"][places],
-        ["1/9 epoch", "2/9", "3/9", *(f"{moment} epochs" for moment in _MOMENTS[3:])],
+        names,
         title=f"{results.name}: the {level} latents of a run",
     )
 
@@ -189,9 +194,20 @@ def _plan() -> lvm_jax.Plan:
             f"expected one level for --learner nearest, {num_truths}, the number of "
             f"truths, got {','.join(map(str, levels))}"
         )
-    if settings and _SWEEP.learner not in ("whole", "nearest"):
-        settings = {level: Revised(*rates) for level, rates in settings.items()}
-    return _SWEEP.plan(settings, snapshot_every=snapshot_every)
+    for level in levels:
+        if width(level) != level:
+            raise ValueError(f"expected levels without padding, got {level}")
+    if _SWEEP.learner in ("whole", "nearest"):
+        return _SWEEP.plan(settings, snapshot_every=snapshot_every)
+    settings = {level: Revised(*rates) for level, rates in settings.items()}
+    plan = _SWEEP.plan(settings, snapshot_every=snapshot_every)
+    for name in plan.settings:
+        at = plan.hyperparams(levels[0], name).at
+        if at % 1 or not 1 <= at < _SWEEP.num_epochs:
+            raise ValueError(
+                f"expected --at of whole epochs, from 1 to before the last, got {at:g}"
+            )
+    return plan
 
 
 def main() -> None:

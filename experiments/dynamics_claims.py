@@ -9,20 +9,21 @@ experiments/figures/. Half a minute. What has no table is named.
 
 import itertools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from experiments import cli
-from experiments.cli.verdicts import direction, print_table
+from experiments.cli.verdicts import above, alike, direction, print_table, together
+from experiments.course import kaplan_meier, undecided_share
 from lvm_jax import report
 from lvm_jax.dynamics import STATES
 from lvm_jax.report import Comparison, Interval, style
+from lvm_jax.report.latents import STATE_COLORS
 
 _HERE = pathlib.Path(__file__).parent
 _TABLES = flags.DEFINE_string(
@@ -58,48 +59,23 @@ def _at(rows: Rows, **values: Any) -> list[Mapping[str, Any]]:
     return [row for row in rows if all(row[key] == of for key, of in values.items())]
 
 
-def side_of(interval: Interval, limit: float) -> str:
-    """Where an interval lies: above a limit, below, or on both sides."""
-    if interval.low > limit:
-        return "above"
-    return "below" if interval.high < limit else "open"
-
-
-def decided(sides: Iterable[str]) -> str:
-    """What sides of a limit say of the claim that all are above."""
-    sides = list(sides)
-    if all(side == "above" for side in sides):
-        return "holds"
-    return "refuted" if "below" in sides else "undecided"
-
-
-def alike(comparison: Comparison) -> str:
-    """What a difference of mean truths is: alike, more, less, or undecided."""
-    if max(-comparison.low, comparison.high) <= _ALIKE:
-        return "alike"
-    return direction(comparison)
-
-
-def _undecided_share(rows: Rows) -> Interval:
-    """Of latents that are not empty, those that are undecided; mean over runs."""
-    some = [row for row in rows if row["empty"] < row["level"]]
-    shares = [row["undecided"] / (row["level"] - row["empty"]) for row in some]
-    return report.mean_interval(shares, (0, 1))
-
-
 def _print_moments(rows: Rows) -> None:
     print("### 1, 2. Undecided early, contending all along\n")
     lines = []
     for limit, level in itertools.product((0.75, 0.5), _LEVELS):
         own = _at(rows, level=level, limit=limit)
-        early = [_undecided_share(_at(own, epoch=epoch)) for epoch in _EARLY]
+        early = [undecided_share(_at(own, epoch=epoch)) for epoch in _EARLY]
+        num_runs = len({row["run"] for row in own})
         along = [_contending(_at(own, epoch=epoch)) for epoch in _ALONG]
         lines.append(
             [f"{limit:g}", str(level)]
-            + [share.format(2) for share in early]
-            + [decided(side_of(share, 0.5) for share in early)]
+            + [
+                share.format(2) + (f" of {number} runs" if number < num_runs else "")
+                for share, number in early
+            ]
+            + [together(above(share, 0.5) for share, _ in early)]
             + [share.format(0, 100) for share in along]
-            + [decided(side_of(share, 0.5) for share in along)]
+            + [together(above(share, 0.5) for share in along)]
         )
     print_table(
         ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3)), "early"]
@@ -144,6 +120,10 @@ def _named(rows: Rows, name: str) -> list[dict[str, Any]]:
     return [{**row, "level": name} for row in rows]
 
 
+def _alike(difference: Comparison) -> str:
+    return alike(difference, _ALIKE)
+
+
 def _truths(rows: Rows) -> Interval:
     values = [row["num_recovered"] for row in rows]
     return report.mean_interval(values, (0, _NUM_TRUTHS))
@@ -162,9 +142,9 @@ def _print_nearest(late: Rows, nearest: Rows) -> None:
     lines = [["nearest 8 of 64", _truths(nearest).format(2), "", ""]]
     for level, difference in report.adjust(family).items():
         cells = [f"{level}", _truths(_at(late, level=level)).format(2)]
-        lines.append([*cells, difference.format(2), alike(difference)])
+        lines.append([*cells, difference.format(2), _alike(difference)])
     print_table(["latents", "truths of 8", "nearest less these", ""], lines)
-    of_sixteen = alike(report.adjust(family)[16])
+    of_sixteen = _alike(report.adjust(family)[16])
     says = {"less": "holds", "alike": "refuted", "more": "refuted"}
     print(f"no warm start: {says.get(of_sixteen, 'undecided')}\n")
 
@@ -181,6 +161,9 @@ def _print_surplus(dataset: str, late: Rows) -> None:
         ["8 throughout", "", _truths(few).format(2), "", ""],
         ["16 throughout", "", _truths(many).format(2), "", ""],
     ]
+    if some := read(f"{dataset}_ten"):
+        differences = [_less(some, others).format(2) for others in (few, many)]
+        lines.append(["10 throughout", "", _truths(some).format(2), *differences])
     families = {
         "pruned": {
             (time, "16"): _less(_as_of(_with_time(pruned, time), many), many)
@@ -203,10 +186,15 @@ def _print_surplus(dataset: str, late: Rows) -> None:
             for other in ("8", "16"):
                 difference = found.get((time, other))
                 cells.append(
-                    f"{difference.format(2)}: {alike(difference)}" if difference else ""
+                    f"{difference.format(2)}: {_alike(difference)}"
+                    if difference
+                    else ""
                 )
             lines.append(cells)
     print_table(["", "e", "truths of 8", "less 8", "less 16"], lines)
+    for name, family in families.items():
+        if family:
+            print(f"{name}: {_surplus_verdict(name, report.adjust(family))}\n")
     others = [
         f"{time}: {_truths(rows).format(2)}"
         for time in TIMES
@@ -214,6 +202,35 @@ def _print_surplus(dataset: str, late: Rows) -> None:
     ]
     if others:
         print(f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}\n")
+
+
+def _surplus_verdict(name: str, found: Mapping[Any, Comparison]) -> str:
+    """What the differences of a cell say, by the rule."""
+    ways = {key: _alike(difference) for key, difference in found.items()}
+    if name == "pruned":
+        less = [time for (time, _), way in ways.items() if way == "less"]
+        last = max(less, default=0)
+        later = [way for (time, _), way in ways.items() if time > last]
+        is_known = later and all(way == "alike" for way in later)
+        if not is_known:
+            return "undecided"
+        first = min(time for (time, _) in ways if time > last)
+        until = f"surplus matters up to {last} epochs, and " if less else ""
+        return f"{until}surplus does not matter from {first} on"
+    if name == "grown":
+        of_levels = {
+            level: [
+                f"{way} at {time}" for (time, of), way in ways.items() if of == level
+            ]
+            for level in ("8", "16")
+        }
+        return "; ".join(f"than {of}: {', '.join(at)}" for of, at in of_levels.items())
+    of_few, of_many = ways.values()
+    if of_many in ("alike", "more"):
+        return "renewal is the point, not size"
+    if of_few == "more" and of_many == "less":
+        return "renewal is a part of it"
+    return "renewal is not it" if of_few in ("alike", "less") else "undecided"
 
 
 def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
@@ -227,27 +244,17 @@ def _renewed(dataset: str, few: Rows, many: Rows) -> dict[Any, Comparison]:
     known = {time: rows for time, rows in of_times.items() if rows}
     if not known:
         return {}
-    best = max(known, key=lambda time: np.mean([r["objective"] for r in known[time]]))
+    best = max(known, key=lambda time: _mean_objective(known[time]))
     return {
         (best, "8"): _less(known[best], few),
         (best, "16"): _less(_named(known[best], "renewed"), many),
     }
 
 
-def kaplan_meier(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, and the share of truths that are settled by then, if not before the last.
-
-    Args:
-      rows: of settled.csv. Truths that are not recovered in the end are censored there.
-    """
-    last = max(_ALONG)
-    times = np.array([row["epoch"] for row in rows])
-    is_settled = np.array([row["is_recovered"] and row["epoch"] < last for row in rows])
-    data = stats.CensoredData(
-        uncensored=times[is_settled], right=np.full((~is_settled).sum(), last)
-    )
-    found = stats.ecdf(data).cdf
-    return found.quantiles, found.probabilities
+def _mean_objective(rows: Rows) -> float:
+    """That of a run without a model to keep is the least there is."""
+    values = np.array([row["objective"] for row in rows], float)
+    return np.where(np.isnan(values), -np.inf, values).mean()
 
 
 def _print_settled(rows: Rows, contentions: Rows) -> None:
@@ -260,10 +267,12 @@ def _print_settled(rows: Rows, contentions: Rows) -> None:
         cells = [f"{level}", *(f"{100 * share:.0f}" for share in by)]
         for is_late in (False, True):
             some = _at(contentions, level=level, is_late=is_late)
-            cells.append(f"{sum(row['ended'] for row in some)}")
+            of_runs = sum(row["ended"] > 0 for row in some)
+            cells.append(f"{sum(row['ended'] for row in some)} of {of_runs} runs")
             for won, of in (("nearer_left", "ended"), ("first_left", "known_first")):
                 shares_of_runs = [row[won] / row[of] for row in some if row[of]]
-                cells.append(report.mean_interval(shares_of_runs, (0, 1)).format(2))
+                share = report.mean_interval(shares_of_runs, (0, 1))
+                cells.append(share.format(2) if shares_of_runs else "-")
         lines.append(cells)
     print_table(
         ["latents", *(f"settled by {n}, %" for n in (1, 3, 10, 30, 100))]
@@ -311,7 +320,7 @@ def _print_noise() -> None:
             _at(tables[dataset, "nvil"], level=level),
         )
         for dataset, level, name in places
-        if name != "nvil"
+        if name != "nvil" and _at(tables.get((dataset, "nvil"), ()), level=level)
     }
     found = report.adjust(family)
     headings = ["data", "latents", "estimator", "rate", "truths of 8"]
@@ -331,12 +340,30 @@ def _print_noise() -> None:
             cells += [difference.format(2), direction(difference)]
         lines.append([*cells, "", ""][: len(headings)])
     print_table(headings, lines)
+    harms = {}
     for what, names in (("lower variance", _LOWER), ("added noise", _ADDED)):
-        says = [direction(own) for key, own in found.items() if key[2] in names]
-        print(
-            f"{what}: less at {says.count('less')}, more at {says.count('more')} of "
-            f"{len(says)} cells\n"
+        of_cells = {}
+        for (dataset, level, name), own in found.items():
+            if name in names:
+                of_cells.setdefault((dataset, level), set()).add(direction(own))
+        less, more = (
+            sum(way in ways for ways in of_cells.values()) for way in ("less", "more")
         )
+        harms[what] = less - more
+        print(f"{what}: less at {less}, more at {more} of {len(of_cells)} cells\n")
+    print(f"noise helps: {noise_verdict(*harms.values())}\n")
+
+
+def noise_verdict(lower: int, added: int) -> str:
+    """What lower variance and added noise say of the claim that noise helps.
+
+    Args:
+      lower: cells that lower variance harms, less those that it helps.
+      added: likewise, of added noise.
+    """
+    if lower < 0:
+        return "refuted"
+    return "holds" if lower > 0 and added <= 0 else "undecided"
 
 
 def _print_variances() -> None:
@@ -364,7 +391,7 @@ def _by_estimator(rows: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     return groups
 
 
-_COLORS = dict(zip(STATES, ("0.75", "C1", "C0", "C3"), strict=True))
+_COLORS = dict(zip(STATES, STATE_COLORS, strict=True))
 _MARKERS = dict(zip(STATES, ("", "s", "o", "^"), strict=True))
 
 

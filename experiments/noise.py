@@ -15,7 +15,8 @@ estimate varies. The rule that these are read by is in experiments/dynamics.md.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -109,6 +110,8 @@ def tuned(results: lvm_jax.Results) -> dict[int, Rate]:
 
 
 def _learn() -> None:
+    if flags.FLAGS["rate"].present:
+        raise ValueError("expected no --rate, which is tuned, got one")
     task = _task(ESTIMATORS[_ESTIMATOR.value])
     rates = {f"rate={rate:g}": Rate(rate) for rate in RATES}
     # The model of the last epoch is kept: as many steps, whatever the batch.
@@ -139,7 +142,8 @@ def relative_variance(
     """How much the gradient of a recognition network's weights varies.
 
     The sum of their variances over random batches and draws, by the squared length of
-    the mean. Adam takes no notice of a gradient's scale, and estimators differ in it.
+    the mean; infinite where that cannot be told from zero. Adam takes no notice of a
+    gradient's scale, and estimators differ in it.
 
     Args:
       learner: with Adam for the recognition network.
@@ -159,15 +163,17 @@ def relative_variance(
         return (new - 0.9 * old) / 0.1
 
     gradients = jax.lax.map(gradient, jax.random.split(lvm_jax.key(1), _NUM_DRAWS))
-    mean = gradients.mean(0)
-    variance = gradients.var(0, ddof=1).sum()
-    # The length of a mean of draws is too large by their variance.
-    return float(variance / ((mean**2).sum() - variance / _NUM_DRAWS))
+    # The squared length of one mean would be too large by its own variance.
+    halves = gradients.reshape(2, -1, *gradients.shape[1:]).mean(1)
+    squared = float((halves[0] * halves[1]).sum())
+    variance = float(gradients.var(0, ddof=1).sum())
+    return variance / squared if squared > 0 else math.inf
 
 
 @numerics.settings()
-def _variances() -> Iterator[dict[str, Any]]:
+def _variances() -> list[dict[str, Any]]:
     """A row for each moment, run and estimator."""
+    rows = []
     task = _task(_of_nvil)
     plan = lvm_jax.Plan(
         levels=(_VARIANCE_LEVEL,),
@@ -194,13 +200,16 @@ def _variances() -> Iterator[dict[str, Any]]:
                 task.train,
                 _BATCH_SIZES.get(name, plan.batch_size),
             )
-            yield {
-                "dataset": task.name,
-                "epoch": moment,
-                "seed": seed,
-                "estimator": name,
-                "relative_variance": variance,
-            }
+            rows.append(
+                {
+                    "dataset": task.name,
+                    "epoch": moment,
+                    "seed": seed,
+                    "estimator": name,
+                    "relative_variance": variance,
+                }
+            )
+    return rows
 
 
 def main() -> None:
@@ -209,9 +218,10 @@ def main() -> None:
     if not _VARIANCES.value:
         _learn()
         return
+    if _SWEEP.is_dry_run:
+        raise ValueError("expected no --dry_run with --variances, got it")
     _SWEEP.workdir.mkdir(parents=True, exist_ok=True)
-    rows = list(_variances())
-    table.write_rows(_SWEEP.workdir / "variances.csv", rows)
+    table.write_rows(_SWEEP.workdir / "variances.csv", _variances())
     print(f"variances.csv is in {_SWEEP.workdir}")
 
 

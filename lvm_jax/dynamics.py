@@ -61,11 +61,11 @@ def trace(
       `state` [limits, K] int8; `nearest` [K] int8 (int16 if there are more truths than
       127); `distance` [K], the relative one to the nearest; and `assigned` [T] int16,
       the latent of each truth in the assignment of least total cost, without a
-      threshold: of a truth that no latent may be assigned to, -1.
+      threshold: of a truth whose costs are all 1000 or more, -1.
     """
     nearest, distance = relative.argmin(0), relative.min(0)
     small = jnp.int8 if len(relative) <= np.iinfo(np.int8).max else jnp.int16
-    # Any cost is a match, but that of a pair that must not be one.
+    # Any cost is a match but those at which `assign` cuts, as of forbidden pairs.
     most = np.nextafter(np.float32(recovery.FORBIDDEN), np.float32(0))
     assigned = recovery.assign(cost, jnp.bool_(True), most)
     return {

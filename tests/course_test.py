@@ -70,28 +70,46 @@ def _contentions(sets, nearer=0):
     return list(course.contentions(came, distance, 10.0 + np.arange(len(sets))))
 
 
-def test_a_contention_is_of_two_and_ends_with_one():
+def test_a_contention_ends_when_one_stays_away():
     both = _A + _B
     (own,) = _contentions([_O, _A, both, both, _B], nearer=0)
     assert own == (12.0, 0, 0, 1)
     (own,) = _contentions([_O, both, _A], nearer=1)
     assert own == (11.0, 1, None, 0)
+    # One that comes and goes contends until it stays away.
+    (own,) = _contentions([_A, both, _A, both, _O, both, _B, _B])
+    assert (own.epoch, own.first, own.left) == (11.0, 0, 1)
 
 
 def test_a_contention_that_ends_otherwise_leaves_none():
     both = _A + _B
-    for after in (_O, _C, both + _C):
+    for after in (_O, _C):
         found = _contentions([_A, both, after])
         assert [own.left for own in found] == [None]
     (own,) = _contentions([_A, both])
     assert own.left is None
-    assert not _contentions([_A, _A + _B + _C, _A])
 
 
-def test_contentions_follow_one_another():
-    both, other = _A + _B, _A + _C
-    found = _contentions([_A, both, other, _C, both, _A])
-    assert [(own.first, own.left) for own in found] == [(0, None), (None, 2), (None, 0)]
+def test_of_three_each_pair_contends():
+    found = _contentions([_A, _A + _B + _C, _A + _C, _C])
+    assert [(own.first, own.left) for own in found] == [(0, 0), (0, 2), (None, 2)]
+
+
+def test_truths_that_are_not_recovered_are_censored_at_the_end():
+    rows = [{"epoch": epoch, "is_recovered": True} for epoch in (1, 2, 2, 200)]
+    rows += [{"epoch": 3, "is_recovered": False}] * 4
+    epochs, shares = course.kaplan_meier(rows)
+    known = epochs < 200
+    np.testing.assert_array_equal(epochs[known], [1, 2])
+    np.testing.assert_allclose(shares[known], [1 / 8, 3 / 8])
+
+
+def test_runs_that_are_all_empty_are_left_out_and_counted():
+    states = ({"empty": 4, "undecided": 0}, {"empty": 2, "undecided": 1})
+    share, number = course.undecided_share(
+        [{"level": 4, **counts} for counts in states]
+    )
+    assert (share.estimate, number) == (0.5, 1)
 
 
 _SMALL = "--num_samples", "200", "--num_seeds", "2", "--levels", "8"
@@ -116,7 +134,7 @@ def test_tables_are_of_the_runs_of_both_sweeps(tmp_path):
     for name, values in of_both[1].items():
         np.testing.assert_array_equal(of_both[0][name][:, :, 8::9], values[:, :, :10])
     tables = ("--early", early, "--late", late, "--tables", tmp_path / "tables")
-    done = run("course", *tables)
+    done = run("course_tables", *tables)
     assert done.returncode == 0, done.stderr
     moments = table.read_rows(tmp_path / "tables" / "moments.csv")
     assert len(moments) == 2 * 8 * 2
@@ -143,6 +161,12 @@ def test_latents_change_while_a_run_learns(tmp_path, learner):
     assert len(rows) == 2 * max(len(times), 1)
     kept = lvm_jax.load(tmp_path / "run").kept[8]
     assert learner == "pruned" or (kept.live == 1).all()
+    history = table.read_rows(tmp_path / "run" / "history.csv")
+    of_times = [
+        [row["held_out_elbo"] for row in history if row.get("at") == time]
+        for time in (1, 2)
+    ]
+    assert learner == "nearest" or of_times[0] != of_times[1]
 
 
 @pytest.mark.slow  # Compiles two sweeps.

@@ -4,10 +4,9 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from experiments import dynamics_claims
+from experiments.cli import verdicts as verdicts_
 from lvm_jax.files import table
 from lvm_jax.report import Comparison, Interval
 
@@ -24,12 +23,11 @@ _SEEDS = range(16)
         ([(0.4, 0.7), (0.3, 0.49)], "refuted"),
     ],
 )
-def test_a_claim_holds_if_all_of_it_does(intervals, verdict):
-    sides = [
-        dynamics_claims.side_of(Interval(sum(ends) / 2, *ends), 0.5)
-        for ends in intervals
+def test_a_claim_of_several_holds_if_all_of_them_do(intervals, verdict):
+    verdicts = [
+        verdicts_.above(Interval(sum(ends) / 2, *ends), 0.5) for ends in intervals
     ]
-    assert dynamics_claims.decided(sides) == verdict
+    assert verdicts_.together(verdicts) == verdict
 
 
 @pytest.mark.parametrize(
@@ -46,16 +44,7 @@ def test_a_small_difference_is_alike_and_a_large_one_has_a_direction(
     low, high, p_value, verdict
 ):
     difference = Comparison((low + high) / 2, low, high, p_value, "Welch")
-    assert dynamics_claims.alike(difference) == verdict
-
-
-def test_truths_that_are_not_recovered_are_censored_at_the_end():
-    rows = [{"epoch": epoch, "is_recovered": True} for epoch in (1, 2, 2, 200)]
-    rows += [{"epoch": 3, "is_recovered": False}] * 4
-    epochs, shares = dynamics_claims.kaplan_meier(rows)
-    known = epochs < 200
-    np.testing.assert_array_equal(epochs[known], [1, 2])
-    np.testing.assert_allclose(shares[known], [1 / 8, 3 / 8])
+    assert verdicts_.alike(difference, 0.5) == verdict
 
 
 def _kept(level, truths, **more):
@@ -94,7 +83,7 @@ def test_verdicts_follow_the_tables(tmp_path):
         for level, truths in ((8, 5), (16, 7), (64, 7))
         for row in _kept(level, truths)
     ]
-    times = dynamics_claims.TIMES
+    times = (1, 3, 10, 30, 100)
     text = _claims(
         tmp_path,
         {
@@ -112,6 +101,8 @@ def test_verdicts_follow_the_tables(tmp_path):
             ],
             "IMG_nvil": [row | {"rate": 0.04} for row in _kept(8, 6)],
             "IMG_rloo8": [row | {"rate": 0.1} for row in _kept(8, 4)],
+            "IMG_local_expectation": [row | {"rate": 0.1} for row in _kept(8, 3)],
+            "UNIF_rloo8": [row | {"rate": 0.1} for row in _kept(8, 3)],
         },
     )
     assert "no warm start: holds" in text
@@ -124,6 +115,13 @@ def test_verdicts_follow_the_tables(tmp_path):
         assert lines["pruned", f"{time}"][-1].endswith(f": {verdict}")
     assert lines["renewed", "3"][3].endswith(": alike")
     assert lines["renewed", "3"][4].endswith(": less")
+    assert (
+        "pruned: surplus matters up to 3 epochs, and surplus does not matter from 10 on"
+        in text
+    )
+    assert "renewed: renewal is not it" in text
+    # Two estimators of one cell; that of UNIF has nothing to be compared with.
     assert "lower variance: less at 1, more at 0 of 1 cells" in text
+    assert "noise helps: holds" in text
     assert "CON8_late" in text.split("\n")[0]
     assert (tmp_path / "figures" / "dynamics_times.png").exists()

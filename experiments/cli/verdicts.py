@@ -29,6 +29,24 @@ def above(interval: Interval | Comparison, least: float) -> str:
     return "refuted" if interval.high < least else "undecided"
 
 
+def together(verdicts: Iterable[str]) -> str:
+    """Of a claim that all of several hold: refuted if one is."""
+    verdicts = list(verdicts)
+    if all(verdict == "holds" for verdict in verdicts):
+        return "holds"
+    return "refuted" if "refuted" in verdicts else "undecided"
+
+
+def alike(comparison: Comparison, margin: float) -> str:
+    """What a difference is: alike, more, less, or undecided.
+
+    One that lies within the margin makes none, however sure it is.
+    """
+    if max(-comparison.low, comparison.high) <= margin:
+        return "alike"
+    return direction(comparison)
+
+
 def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     """Prints a table of Markdown, and an empty line."""
     for cells in (headings, ["---"] * len(headings), *lines):

@@ -19,11 +19,13 @@ def distances(truth: NoisyOr, model: NoisyOr) -> tuple[chex.Array, chex.Array]:
 
     Returns:
       [T, K] in nats; and the same as shares of the distance of a latent that never
-      turns anything on, sum_d |log f_kd - log f*_td| / sum_d |log f*_td|.
+      turns anything on, sum_d |log f_kd - log f*_td| / sum_d |log f*_td|; infinite of
+      a truth that turns nothing on itself.
     """
     true, learned = (log_sigmoid(of.failure_logits) for of in (truth, model))
     distance = jnp.abs(true[:, None] - learned).sum(-1)
-    return distance, distance / jnp.abs(true).sum(-1)[:, None]
+    length = jnp.abs(true).sum(-1)[:, None]
+    return distance, jnp.where(length > 0, distance / length, jnp.inf)
 
 
 def trace(
@@ -48,7 +50,12 @@ def trace(
 
     Returns:
       As `dynamics.trace`.
+
+    Raises:
+      ValueError: if there is no truth.
     """
+    if truth is None:
+        raise ValueError("expected a truth to trace latents by, got none")
     del held_out  # Unused.
     cost, relative = distances(truth, model)
     forbidden = (model.prior < LEAST_PRIOR) | (live <= 0)

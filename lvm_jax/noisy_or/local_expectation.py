@@ -6,9 +6,9 @@ draw and both values of h_k:
 
     q_k (1 - q_k) (log P(x, h_k = 1, h_-k) - log P(x, h_k = 0, h_-k) - a_k)
 
-which is unbiased, of low variance, and costs K evaluations of log P. Source: Titsias
-and Lazaro-Gredilla, "Local Expectation Gradients for Black Box Variational Inference",
-NIPS 2015, section 3.
+which is unbiased, of low variance, and costs K further evaluations of log P. Source:
+Titsias and Lazaro-Gredilla, "Local Expectation Gradients for Black Box Variational
+Inference", NIPS 2015, section 3.
 """
 
 from typing import NamedTuple
@@ -35,14 +35,23 @@ class LocalExpectationHyperparams(NamedTuple):
     q_rate: float = 0.04
 
 
-def _gain(params: Params, x: chex.Array, h: chex.Array) -> chex.Array:
-    """[B, K]. log P(x, h) with each latent on less with it off, the others as in h."""
-    itself = jnp.eye(h.shape[-1])
-    off = h[:, None] * (1.0 - itself)
-    of_both = noisy_or.log_likelihood_given_latents(
-        params.model, x[:, None], jnp.stack([off + itself, off])
+def _gain(
+    params: Params, x: chex.Array, h: chex.Array, log_likelihood: chex.Array
+) -> chex.Array:
+    """[B, K]. log P(x, h) with each latent on less with it off, the others as in h.
+
+    Args:
+      params: masked Params with K latents and D observed variables.
+      x: [B, D] zeros and ones.
+      h: [B, K] likewise.
+      log_likelihood: [B]. log P(x | h) in nats.
+    """
+    flipped = jnp.abs(h[:, None] - jnp.eye(h.shape[-1]))
+    of_flipped = noisy_or.log_likelihood_given_latents(
+        params.model, x[:, None], flipped
     )
-    return of_both[0] - of_both[1] + params.model.prior_logits
+    gain = (2.0 * h - 1.0) * (log_likelihood[:, None] - of_flipped)
+    return gain + params.model.prior_logits
 
 
 def loss(
@@ -61,11 +70,13 @@ def loss(
     """
     q_logits = recognition.logits(params.q, x)
     h = jax.lax.stop_gradient(recognition.sample(key, q_logits))
-    log_joint = noisy_or.log_joint(params.model, x, h)
-    signal = jnp.where(live > 0, _gain(params, x, h) - q_logits, 0.0)
-    gain = (jax.lax.stop_gradient(signal) * jax.nn.sigmoid(q_logits)).sum(-1)
+    log_likelihood = noisy_or.log_likelihood_given_latents(params.model, x, h)
+    log_joint = noisy_or.log_prior(params.model, h) + log_likelihood
+    gain = _gain(params, x, h, log_likelihood)
+    signal = jnp.where(live > 0, gain - q_logits, 0.0)
+    expected = (jax.lax.stop_gradient(signal) * jax.nn.sigmoid(q_logits)).sum(-1)
     elbo = log_joint - recognition.log_prob(q_logits, h)
-    return -(log_joint + gain).mean(), jax.lax.stop_gradient(elbo)
+    return -(log_joint + expected).mean(), jax.lax.stop_gradient(elbo)
 
 
 def local_expectation(

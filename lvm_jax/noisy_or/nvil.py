@@ -92,7 +92,8 @@ def _apply_critic(critic: Critic, x_centred: chex.Array) -> chex.Array:
 
 def _loss(params, critic, key, baseline, live, x, signal_noise):
     """The score-function loss plus the critic's; also what the step carries on."""
-    log_joint, log_q = variational.draw(key, variational.mask(params, live), x)
+    draw_key, noise_key = jax.random.split(key) if signal_noise else (key, None)
+    log_joint, log_q = variational.draw(draw_key, variational.mask(params, live), x)
     elbo = jax.lax.stop_gradient(log_joint - log_q)
     baseline = variational.update_baseline(baseline, elbo)
     error = variational.centred_signal(baseline, elbo)
@@ -101,8 +102,7 @@ def _loss(params, critic, key, baseline, live, x, signal_noise):
         error -= _apply_critic(critic, recognition.centre(params.q, x))
         critic_loss = (error**2).mean()
     if signal_noise:
-        noise = jax.random.normal(jax.random.fold_in(key, 1), error.shape)
-        error += signal_noise * noise
+        error += signal_noise * jax.random.normal(noise_key, error.shape)
     loss = variational.score_function_loss(log_joint, log_q, error)
     return loss + critic_loss, (baseline, elbo)
 

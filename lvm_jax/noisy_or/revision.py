@@ -54,7 +54,7 @@ def fresh(key: chex.PRNGKey, state: State, live: chex.Array, rows: chex.Array) -
     Args:
       key: random key.
       state: of NVIL, with K latents.
-      live: [K]. Latents whose second moments are known, fresh ones among them.
+      live: [K]. Latents that have learned so far.
       rows: [K] bool. Latents to start anew.
     """
     model_key, q_key = jax.random.split(key)

@@ -120,9 +120,9 @@ def score_function_loss(
     """A scalar whose gradient is the score-function estimate, for a descent.
 
     Args:
-      log_joint: [B]. log P(x, h) of a draw h from q(h | x), in nats.
-      log_q: [B]. log q(h | x) in nats.
-      signal: [B]. Factor of each sample's gradient of log q(h | x); a constant.
+      log_joint: [..., B]. log P(x, h) of a draw h from q(h | x), in nats.
+      log_q: [..., B]. log q(h | x) in nats.
+      signal: [..., B]. Factor of each sample's gradient of log q(h | x); a constant.
 
     Returns:
       [].

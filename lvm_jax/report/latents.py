@@ -18,7 +18,7 @@ _LEAST_WIDTH = 4.2  # inches, of a legend in one line
 _COLUMNS = 8  # pictures in a row, even
 _WORD_CHARACTERS = 14  # shown of a word under a tree
 _SMALL = {"axes.grid": False, "font.size": 7}
-_STATE_COLORS = ("0.75", "C1", "C0", "C3")  # in the order of `dynamics.STATES`
+STATE_COLORS = ("0.75", "C1", "C0", "C3")  # in the order of `dynamics.STATES`
 
 
 def _status(recovery: Recovery, latent: int) -> str:
@@ -109,7 +109,7 @@ def plot_moments(
         grid, names, latents, state, nearest, strict=True
     ):
         for axes, latent in zip(row, order, strict=True):
-            color = _STATE_COLORS[states[latent]]
+            color = STATE_COLORS[states[latent]]
             draw_picture(axes, as_pictures(pictures[latent][None])[0], "", color=color)
             for spine in axes.spines.values():
                 spine.set_linewidth(1.5)
@@ -120,7 +120,7 @@ def plot_moments(
                 of_truth.setdefault(truths[latent], []).append(axes)
         for level, contenders in enumerate(of_truth.values()):
             _join(contenders, level)
-    handles = [Line2D([], [], color=color, lw=1.5) for color in _STATE_COLORS]
+    handles = [Line2D([], [], color=color, lw=1.5) for color in STATE_COLORS]
     figure.legend(
         handles, dynamics.STATES, loc="outside lower center", ncols=len(handles)
     )
@@ -139,7 +139,7 @@ def _join(panels: Sequence[Axes], level: int) -> None:
         "axes fraction",
         axesA=first,
         axesB=last,
-        color=_STATE_COLORS[dynamics.CONTENDING],
+        color=STATE_COLORS[dynamics.CONTENDING],
         lw=1,
     )
     first.figure.add_artist(line)
@@ -148,7 +148,7 @@ def _join(panels: Sequence[Axes], level: int) -> None:
             [0.5, 0.5],
             [0, depth],
             transform=axes.transAxes,
-            color=_STATE_COLORS[dynamics.CONTENDING],
+            color=STATE_COLORS[dynamics.CONTENDING],
             lw=1,
             clip_on=False,
         )

@@ -32,7 +32,12 @@ def trace(
 
     Returns:
       As `dynamics.trace`.
+
+    Raises:
+      ValueError: if there is no truth.
     """
+    if truth is None:
+        raise ValueError("expected a truth to trace columns by, got none")
     cosine = jnp.einsum("td,kd->tk", truth.dictionary, model.dictionary)
     relative = jnp.arccos(jnp.clip(cosine, -1.0, 1.0)) / (jnp.pi / 2)
     is_live = live > 0

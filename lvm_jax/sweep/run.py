@@ -52,7 +52,7 @@ class Record(NamedTuple):
       held_out: the evaluation's metrics.
       recovery: scalars of the run's Recovery, whose arrays are left out; none without
         a truth.
-      trace: what the task traces, arrays of any shape.
+      trace: what the task traces, arrays of any shape, K padded latents among them.
       diverged: [] bool.
     """
 
@@ -311,7 +311,10 @@ def _trace(learner, trace, data, run) -> dict[str, chex.Array]:
     if trace is None:
         return {}
     model = learner.model(run.state.params, run.live)
-    return trace(data.truth, model, run.live, data.held_out)
+    traced = trace(data.truth, model, run.live, data.held_out)
+    if not all(hasattr(of, "shape") and "/" not in key for key, of in traced.items()):
+        raise ValueError(f"expected arrays by name from `trace`, got {[*traced]}")
+    return traced
 
 
 def _revised(learner, key, run: Run, num_epochs: chex.Array) -> Run:

@@ -38,7 +38,7 @@ class Part(NamedTuple):
     Attributes:
       groups: of its plan.
       runs: a Run for each group.
-      records: a Record for each group, arrays [R, E].
+      records: a Record for each group, arrays [R, E], of traces [R, E, ...].
     """
 
     groups: tuple[Group, ...]
@@ -80,7 +80,8 @@ class Results:
         recovered if there is a truth, and `diverged`.
       kept: the models of each level.
       num_truths: T, true latents; None without a truth.
-      traces: of each level, what the task traces, [S, R, E, ...] by name.
+      traces: of each level, what the task traces, [S, R, E, ...] by name; latents are
+        padded to the width of the level's group, as in `kept`.
     """
 
     name: str
