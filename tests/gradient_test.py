@@ -39,7 +39,7 @@ def exact(networks):
         log_joint, log_q = jax.vmap(terms)(states)
         return -(jnp.exp(log_q) * (log_joint - log_q)).sum(0).mean()
 
-    return jax.grad(negative_elbo)(params)
+    return jax.jit(jax.grad(negative_elbo))(params)
 
 
 def _score_function(params, key, x):
@@ -98,11 +98,10 @@ def test_of_one_latent_the_local_expectation_is_exact(networks):
         )
         return -(jnp.exp(log_q) * (log_joint - log_q)).sum(0).mean()
 
-    expected = jax.grad(negative_elbo)(params).q.weight[0]
+    expected = jax.jit(jax.grad(negative_elbo))(params).q.weight[0]
+    estimate = jax.jit(jax.grad(local_expectation_loss, has_aux=True))
     for seed in range(3):
-        gradient, _ = jax.grad(local_expectation_loss, has_aux=True)(
-            params, jax.random.key(seed), live, x
-        )
+        gradient, _ = estimate(params, jax.random.key(seed), live, x)
         np.testing.assert_allclose(gradient.q.weight[0], expected, rtol=1e-4)
         assert not np.asarray(gradient.q.weight[1:]).any()
 
@@ -121,8 +120,10 @@ def test_learners_share_a_start(learner):
         local_expectation: noisy_or.LocalExpectationHyperparams,
         noisy_or.nvil: noisy_or.NvilHyperparams,
     }[learner]
-    own = task.learner(hyperparams()).init(jax.random.key(3), jnp.ones(8), task.train)
-    nvil = noisy_or.nvil(64).init(jax.random.key(3), jnp.ones(8), task.train)
+    own, nvil = (
+        jax.jit(of.init)(jax.random.key(3), jnp.ones(8), task.train)
+        for of in (task.learner(hyperparams()), noisy_or.nvil(64))
+    )
     for a, b in zip(
         jax.tree.leaves(own.params), jax.tree.leaves(nvil.params), strict=True
     ):
