@@ -45,6 +45,7 @@ _LOWER = ("rloo8", "local_expectation", "batch80")
 _ADDED = ("noisy1", "noisy3")
 _ESTIMATORS = ("nvil", *_ADDED, "batch80", "rloo2", "rloo4", "rloo8", _LOWER[1])
 _NUM_TRUTHS = 8
+_NUM_RUNS = 64  # of each cell of surplus latents
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -192,9 +193,11 @@ def _print_surplus(dataset: str, late: Rows) -> None:
                 )
             lines.append(cells)
     print_table(["", "e", "truths of 8", "less 8", "less 16"], lines)
+    so_far = f"of {len(many)} runs of {_NUM_RUNS}, " if len(many) < _NUM_RUNS else ""
     for name, family in families.items():
         if family:
-            print(f"{name}: {_surplus_verdict(name, report.adjust(family))}\n")
+            says = _surplus_verdict(name, report.adjust(family))
+            print(f"{name}: {so_far}{says}\n")
     others = [
         f"{time}: {_truths(rows).format(2)}"
         for time in TIMES
@@ -489,9 +492,10 @@ def plot_times(late: Mapping[str, Rows]) -> Figure:
     for axes, (dataset, rows) in zip(panels, late.items(), strict=True):
         for level, color in ((8, "0.5"), (16, "black")):
             middle, low, high = _truths(_at(rows, level=level))
-            axes.axhline(middle, color=color, ls="--", lw=1)
+            dashes = (0, (4, 2) if level == 16 else (1, 1.5))
+            label = f"{level} throughout"
+            axes.axhline(middle, color=color, ls=dashes, lw=1.2, label=label)
             axes.axhspan(low, high, color=color, alpha=0.15, lw=0)
-            axes.annotate(f"{level} throughout", (0.9, middle), fontsize=7, va="bottom")
         for index, (name, label) in enumerate(_CHANGES.items()):
             known = [
                 (time, _truths(found))
