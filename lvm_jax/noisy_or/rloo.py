@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from lvm_jax.noisy_or import variational
 from lvm_jax.noisy_or.variational import Params
@@ -50,9 +51,11 @@ def loss(
     draw = jax.vmap(variational.draw, (0, None, None))
     log_joint, log_q = draw(jax.random.split(key, num_draws), params, x)
     elbo = jax.lax.stop_gradient(log_joint - log_q)
+    # A product with ones, for reductions round differently beside other runs.
+    mean = jnp.ones(num_draws) @ elbo / num_draws
     # What a draw has less the mean of the others.
-    signal = (elbo - elbo.mean(0)) * (num_draws / (num_draws - 1))
-    return variational.score_function_loss(log_joint, log_q, signal), elbo.mean(0)
+    signal = (elbo - mean) * (num_draws / (num_draws - 1))
+    return variational.score_function_loss(log_joint, log_q, signal), mean
 
 
 def rloo(
