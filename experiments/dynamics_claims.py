@@ -18,12 +18,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import cli
-from experiments.cli.verdicts import above, alike, direction, print_table, together
+from experiments.cli.verdicts import (
+    above,
+    alike,
+    at,
+    direction,
+    print_table,
+    together,
+)
 from experiments.course import kaplan_meier, undecided_share
 from lvm_jax import report
 from lvm_jax.dynamics import STATES
 from lvm_jax.report import Comparison, Interval, style
 from lvm_jax.report.latents import STATE_COLORS
+from lvm_jax.report.rows import group
 
 _HERE = pathlib.Path(__file__).parent
 _TABLES = flags.DEFINE_string(
@@ -56,18 +64,14 @@ def read(name: str) -> list[dict[str, Any]]:
     return report.read_rows(path) if path.exists() else []
 
 
-def _at(rows: Rows, **values: Any) -> list[Mapping[str, Any]]:
-    return [row for row in rows if all(row[key] == of for key, of in values.items())]
-
-
 def _print_moments(rows: Rows) -> None:
     print("### 1, 2. Undecided early, contending all along\n")
     lines = []
     for limit, level in itertools.product((0.75, 0.5), _LEVELS):
-        own = _at(rows, level=level, limit=limit)
-        early = [undecided_share(_at(own, epoch=epoch)) for epoch in _EARLY]
+        own = at(rows, level=level, limit=limit)
+        early = [undecided_share(at(own, epoch=epoch)) for epoch in _EARLY]
         num_runs = len({row["run"] for row in own})
-        along = [_contending(_at(own, epoch=epoch)) for epoch in _ALONG]
+        along = [_contending(at(own, epoch=epoch)) for epoch in _ALONG]
         lines.append(
             [f"{limit:g}", str(level)]
             + [
@@ -137,12 +141,12 @@ def _less(rows: Rows, others: Rows) -> Comparison:
 def _print_nearest(late: Rows, nearest: Rows) -> None:
     print("### 3b. Started from the nearest of 64\n")
     family = {
-        level: _less(_named(nearest, "nearest"), _at(late, level=level))
+        level: _less(_named(nearest, "nearest"), at(late, level=level))
         for level in (8, 16, 64)
     }
     lines = [["nearest 8 of 64", _truths(nearest).format(2), "", ""]]
     for level, difference in report.adjust(family).items():
-        cells = [f"{level}", _truths(_at(late, level=level)).format(2)]
+        cells = [f"{level}", _truths(at(late, level=level)).format(2)]
         lines.append([*cells, difference.format(2), _alike(difference)])
     print_table(["latents", "truths of 8", "nearest less these", ""], lines)
     of_sixteen = _alike(report.adjust(family)[16])
@@ -151,12 +155,12 @@ def _print_nearest(late: Rows, nearest: Rows) -> None:
 
 
 def _with_time(name: str, time: int) -> list[Mapping[str, Any]]:
-    return _at(read(name), at=time)
+    return at(read(name), at=time)
 
 
 def _print_surplus(dataset: str, late: Rows) -> None:
     pruned, grown = f"{dataset}_pruned", f"{dataset}_grown"
-    few, many = (_at(late, level=level) for level in (8, 16))
+    few, many = (at(late, level=level) for level in (8, 16))
     print(f"### 4. When surplus latents matter: {dataset}\n")
     lines = [
         ["8 throughout", "", _truths(few).format(2), "", ""],
@@ -264,12 +268,12 @@ def _print_settled(rows: Rows, contentions: Rows) -> None:
     print("### 5. What is settled when, and who is left\n")
     lines = []
     for level in _LEVELS:
-        own = _at(rows, level=level)
+        own = at(rows, level=level)
         epochs, shares = kaplan_meier(own)
         by = [shares[epochs <= epoch][-1:].sum() for epoch in (1, 3, 10, 30, 100)]
         cells = [f"{level}", *(f"{100 * share:.0f}" for share in by)]
         for is_late in (False, True):
-            some = _at(contentions, level=level, is_late=is_late)
+            some = at(contentions, level=level, is_late=is_late)
             of_runs = sum(row["ended"] > 0 for row in some)
             cells.append(f"{sum(row['ended'] for row in some)} of {of_runs} runs")
             for won, of in (("nearer_left", "ended"), ("first_left", "known_first")):
@@ -315,15 +319,15 @@ def _print_noise() -> None:
     places = [
         (dataset, level, name)
         for dataset, level, name in itertools.product(_NOISE, levels, _ESTIMATORS)
-        if _at(tables.get((dataset, name), ()), level=level)
+        if at(tables.get((dataset, name), ()), level=level)
     ]
     family = {
         (dataset, level, name): _less(
-            _named(_at(tables[dataset, name], level=level), name),
-            _at(tables[dataset, "nvil"], level=level),
+            _named(at(tables[dataset, name], level=level), name),
+            at(tables[dataset, "nvil"], level=level),
         )
         for dataset, level, name in places
-        if name != "nvil" and _at(tables.get((dataset, "nvil"), ()), level=level)
+        if name != "nvil" and at(tables.get((dataset, "nvil"), ()), level=level)
     }
     found = report.adjust(family)
     headings = ["data", "latents", "estimator", "rate", "truths of 8"]
@@ -331,7 +335,7 @@ def _print_noise() -> None:
     headings += [f"less nvil (family of {len(family)})", ""]
     lines = []
     for dataset, level, name in places:
-        rows = _at(tables[dataset, name], level=level)
+        rows = at(tables[dataset, name], level=level)
         full = report.share_interval(
             sum(row["num_recovered"] == _NUM_TRUTHS for row in rows), len(rows)
         )
@@ -376,22 +380,14 @@ def _print_variances() -> None:
     print("Variance of q's gradient by the squared length of its mean:\n")
     moments = sorted({row["epoch"] for row in rows})
     lines = []
-    for (dataset, name), own in _by_estimator(rows).items():
+    for (dataset, name), own in group(rows, "dataset", "estimator").items():
         values = [
-            [row["relative_variance"] for row in _at(own, epoch=moment)]
+            [row["relative_variance"] for row in at(own, epoch=moment)]
             for moment in moments
         ]
         cells = [f"{np.median(of):.3g}" if of else "-" for of in values]
         lines.append([dataset, name, *cells])
     print_table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
-
-
-def _by_estimator(rows: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """Rows by data set and estimator, in their order."""
-    groups = {}
-    for row in rows:
-        groups.setdefault((row["dataset"], row["estimator"]), []).append(row)
-    return groups
 
 
 _COLORS = dict(zip(STATES, STATE_COLORS, strict=True))
@@ -417,7 +413,7 @@ def plot_states(rows: Rows, limit: float) -> Figure:
     panels = figure.subplots(1, len(_LEVELS))
     for axes, level in zip(panels, _LEVELS, strict=True):
         for state in STATES:
-            own = _at(rows, level=level, limit=limit, state=state)
+            own = at(rows, level=level, limit=limit, state=state)
             epochs, means, low, high = (
                 np.array([row[name] for row in own])
                 for name in ("epoch", "mean", "low", "high")
@@ -453,11 +449,11 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
     figure = style.new_figure(8.4, 2.9)
     left, middle, right = figure.subplots(1, 3)
     for index, level in enumerate(_LEVELS):
-        epochs, shares = kaplan_meier(_at(settled, level=level))
+        epochs, shares = kaplan_meier(at(settled, level=level))
         epochs = np.maximum(epochs, 1 / 45)
         marker = {"marker": "os^D"[index], "markevery": 0.15, "ms": 3.5}
         left.step(epochs, shares, where="post", label=f"{level}", **marker)
-        own = _at(agreement, level=level, end=200)
+        own = at(agreement, level=level, end=200)
         right.plot(
             [row["epoch"] for row in own],
             [row["held_out_elbo"] for row in own],
@@ -465,7 +461,7 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
         )
     for end, line in zip((10, 50, 200), (":", "--", "-"), strict=True):
         for level, color in ((8, "C0"), (16, "C1")):
-            own = _at(agreement, level=level, end=end)
+            own = at(agreement, level=level, end=end)
             epochs = [row["epoch"] for row in own]
             middle.plot(epochs, [row["mean"] for row in own], line, color=color)
             middle.annotate(
@@ -491,7 +487,7 @@ def plot_times(late: Mapping[str, Rows]) -> Figure:
     panels = figure.subplots(1, len(late), sharey=True, squeeze=False)[0]
     for axes, (dataset, rows) in zip(panels, late.items(), strict=True):
         for level, color in ((8, "0.5"), (16, "black")):
-            middle, low, high = _truths(_at(rows, level=level))
+            middle, low, high = _truths(at(rows, level=level))
             dashes = (0, (4, 2) if level == 16 else (1, 1.5))
             label = f"{level} throughout"
             axes.axhline(middle, color=color, ls=dashes, lw=1.2, label=label)

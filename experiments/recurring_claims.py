@@ -18,7 +18,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from experiments import cli
-from experiments.cli.verdicts import above, direction, print_table, verdict
+from experiments.cli.verdicts import above, at, direction, print_table, verdict
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, style
 
@@ -62,10 +62,6 @@ def read(stem: str, suffix: str = "") -> list[dict[str, Any]]:
     return rows
 
 
-def _at(rows: Rows, **values: Any) -> list[Mapping[str, Any]]:
-    return [row for row in rows if all(row[key] == of for key, of in values.items())]
-
-
 def recommended(rows: Rows, num_runs: int = 16) -> list[dict[str, Any]]:
     """For each data set the row of its recommended level, or one where nothing recurs.
 
@@ -74,11 +70,11 @@ def recommended(rows: Rows, num_runs: int = 16) -> list[dict[str, Any]]:
       num_runs: among which latents recur.
     """
     found = []
-    some = _at(rows, num_runs=num_runs)
+    some = at(rows, num_runs=num_runs)
     for data_seed in dict.fromkeys(row["data_seed"] for row in some):
-        best = _at(some, data_seed=data_seed, is_recommended=True)
+        best = at(some, data_seed=data_seed, is_recommended=True)
         nothing = {"recurring": 0, "true": 0, "truths": 0, "repeated": 0}
-        row = best[0] if best else _at(some, data_seed=data_seed)[0] | nothing
+        row = best[0] if best else at(some, data_seed=data_seed)[0] | nothing
         found.append(row | {"level": row["level"] if best else "none"})
     return found
 
@@ -179,7 +175,7 @@ def _print_differences(
 
 
 def _at_levels(rows: Rows) -> dict[str, Rows]:
-    return {f"level {k}": _at(rows, num_runs=16, level=k) for k in _FIXED}
+    return {f"level {k}": at(rows, num_runs=16, level=k) for k in _FIXED}
 
 
 def _at_runs(rows: Rows) -> dict[str, Rows]:
@@ -277,13 +273,13 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
     figure = style.new_figure(7.2, 3.2)
     panels = figure.subplots(1, 2)
     for index, (size, of_kinds) in enumerate(tables.items()):
-        rows = _at(_joined(of_kinds), num_runs=16)
+        rows = at(_joined(of_kinds), num_runs=16)
         levels = sorted({row["level"] for row in rows})
         x = np.arange(len(levels)) + 0.12 * (index - 1)
         precision = [
-            _mean(precisions(_at(rows, level=k)), "precision", 1) for k in levels
+            _mean(precisions(at(rows, level=k)), "precision", 1) for k in levels
         ]
-        recall = [_mean(_at(rows, level=k), "truths", 8) for k in levels]
+        recall = [_mean(at(rows, level=k), "truths", 8) for k in levels]
         for axes, values in zip(panels, (precision, recall), strict=True):
             middle, low, high = np.array(values).T
             errors = np.maximum([middle - low, high - middle], 0)

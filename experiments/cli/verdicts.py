@@ -1,6 +1,7 @@
 """What intervals and comparisons say of a claim, and the tables that show it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lvm_jax.report import Comparison, Interval
 
@@ -16,10 +17,8 @@ def direction(comparison: Comparison) -> str:
 
 def verdict(directions: Iterable[str]) -> str:
     """What the directions of differences that are claimed to be *more* say."""
-    directions = list(directions)
-    if all(direction == "more" for direction in directions):
-        return "holds"
-    return "refuted" if "less" in directions else "undecided"
+    of_each = {"more": "holds", "less": "refuted", "undecided": "undecided"}
+    return together(of_each[direction] for direction in directions)
 
 
 def above(interval: Interval | Comparison, least: float) -> str:
@@ -45,6 +44,11 @@ def alike(comparison: Comparison, margin: float) -> str:
     if max(-comparison.low, comparison.high) <= margin:
         return "alike"
     return direction(comparison)
+
+
+def at(rows: Iterable[Mapping[str, Any]], **values: Any) -> list[Mapping[str, Any]]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row[key] == of for key, of in values.items())]
 
 
 def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
