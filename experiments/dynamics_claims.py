@@ -432,7 +432,7 @@ def plot_states(rows: Rows, limit: float) -> Figure:
             )
         _over_epochs(axes)
         axes.set_title(f"{level} latents")
-        axes.set_ylim(0, 13 if level > 16 else level + 0.3)
+        axes.set_ylim(0, min(level + 0.3, 16.3))
     panels[0].set_ylabel("latents, mean over runs")
     style.add_legend(figure, *panels[0].get_legend_handles_labels())
     return figure
