@@ -57,24 +57,24 @@ def _of_nvil(num_observed: int, hyperparams: Rate, **options: Any) -> Learner:
     return noisy_or.nvil(num_observed, rates, **options)
 
 
-def _of_rloo(num_observed: int, hyperparams: Rate, *, num_draws: int) -> Learner:
-    rates = noisy_or.RlooHyperparams(hyperparams.rate, hyperparams.rate)
-    return noisy_or.rloo(num_observed, rates, num_draws=num_draws)
-
-
-def _of_local_expectation(num_observed: int, hyperparams: Rate) -> Learner:
-    rates = noisy_or.LocalExpectationHyperparams(hyperparams.rate, hyperparams.rate)
-    return noisy_or.local_expectation(num_observed, rates)
+def _without_critic(
+    learner: Callable[..., Learner],
+    num_observed: int,
+    hyperparams: Rate,
+    **options: Any,
+) -> Learner:
+    rates = noisy_or.VariationalHyperparams(hyperparams.rate, hyperparams.rate)
+    return learner(num_observed, rates, **options)
 
 
 ESTIMATORS = {
     "nvil": _of_nvil,
     "noisy1": functools.partial(_of_nvil, signal_noise=1.0),
     "noisy3": functools.partial(_of_nvil, signal_noise=3.0),
-    "rloo2": functools.partial(_of_rloo, num_draws=2),
-    "rloo4": functools.partial(_of_rloo, num_draws=4),
-    "rloo8": functools.partial(_of_rloo, num_draws=8),
-    "local_expectation": _of_local_expectation,
+    "rloo2": functools.partial(_without_critic, noisy_or.rloo, num_draws=2),
+    "rloo4": functools.partial(_without_critic, noisy_or.rloo, num_draws=4),
+    "rloo8": functools.partial(_without_critic, noisy_or.rloo, num_draws=8),
+    "local_expectation": functools.partial(_without_critic, noisy_or.local_expectation),
 }
 
 _DATA = cli.Drawn(10_000)
@@ -133,7 +133,7 @@ def _of_estimator(state: Any, learner: Learner, live: chex.Array, train: Any) ->
     own = jax.eval_shape(learner.init, lvm_jax.key(0), live, train)
     if not isinstance(own, variational.State):
         return state
-    return variational.State(state.params, state.theta_optimizer, state.q_optimizer)
+    return variational.State(state.params, state.optimizers)
 
 
 def relative_variance(
@@ -159,7 +159,7 @@ def relative_variance(
         place = jax.random.randint(batch_key, (batch_size,), 0, len(train))
         new, _ = learner.step(key, state, live, jnp.asarray(train)[place])
         # Adam's first moment is 0.9 of the old and 0.1 of the gradient.
-        old, new = (of.q_optimizer[0].mu.weight for of in (state, new))
+        old, new = (of.optimizers.q[0].mu.weight for of in (state, new))
         return (new - 0.9 * old) / 0.1
 
     gradients = jax.lax.map(gradient, jax.random.split(lvm_jax.key(1), _NUM_DRAWS))

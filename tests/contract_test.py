@@ -90,10 +90,11 @@ def _nvil() -> Case:
     )
 
 
-def _of_both_networks(learner, hyperparams) -> Case:
+def _without_critic(learner) -> Case:
     case = _nvil()
     task = dataclasses.replace(case.task, learner=functools.partial(learner, 64))
-    settings = {"first": hyperparams(), "second": hyperparams(0.1, 0.02)}
+    rates = noisy_or.VariationalHyperparams
+    settings = {"first": rates(), "second": rates(0.1, 0.02)}
     return dataclasses.replace(case, task=task, settings=settings)
 
 
@@ -162,10 +163,8 @@ def _maximum_likelihood() -> Case:
 
 _CASES = {
     "nvil": _nvil,
-    "local_expectation": lambda: _of_both_networks(
-        noisy_or.local_expectation, noisy_or.LocalExpectationHyperparams
-    ),
-    "rloo": lambda: _of_both_networks(noisy_or.rloo, noisy_or.RlooHyperparams),
+    "local_expectation": lambda: _without_critic(noisy_or.local_expectation),
+    "rloo": lambda: _without_critic(noisy_or.rloo),
     "mean_field": _mean_field,
     "em": lambda: _em(
         noisy_or.em, noisy_or.EmHyperparams(1e-2), noisy_or.EmHyperparams(1e-3)
@@ -180,10 +179,10 @@ _CASES = {
 }
 
 
-# As `em` but for its M-step, and as `local_expectation` but for its loss.
-_SLOW = ("gradient_em", "rloo")
+# One learner of gradients, of everything that a learner may have, and one of none.
+_FAST = ("nvil", "alternating_minimization")
 _PARAMS = [
-    pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ())
+    pytest.param(name, marks=() if name in _FAST else pytest.mark.slow)
     for name in _CASES
 ]
 

@@ -28,7 +28,7 @@ def learned():
 
 def _rows(state):
     """What belongs to each latent: [K, ...]."""
-    moments = state.theta_optimizer[0], state.q_optimizer[0]
+    moments = state.optimizers.theta[0], state.optimizers.q[0]
     return {
         f"{name} {part}": np.asarray(leaf)
         for name, theta, q in (

@@ -20,10 +20,7 @@ from lvm_jax.noisy_or.em import (
     em,
     gradient_em,
 )
-from lvm_jax.noisy_or.local_expectation import (
-    LocalExpectationHyperparams,
-    local_expectation,
-)
+from lvm_jax.noisy_or.local_expectation import local_expectation
 from lvm_jax.noisy_or.mean_field import (
     MeanFieldHyperparams,
     mean_field,
@@ -49,7 +46,7 @@ from lvm_jax.noisy_or.release import (
     read_params,
     read_truth,
 )
-from lvm_jax.noisy_or.rloo import RlooHyperparams, rloo
+from lvm_jax.noisy_or.rloo import rloo
 from lvm_jax.noisy_or.study import (
     STUDY,
     STUDY_EM,
@@ -66,7 +63,7 @@ from lvm_jax.noisy_or.task import (
     task,
     true_log_likelihood,
 )
-from lvm_jax.noisy_or.variational import Params, network
+from lvm_jax.noisy_or.variational import Params, VariationalHyperparams, network
 
 __all__ = [
     "NAMES",
@@ -77,14 +74,13 @@ __all__ = [
     "STUDY_MEAN_FIELD",
     "EmHyperparams",
     "GradientEmHyperparams",
-    "LocalExpectationHyperparams",
     "MeanFieldHyperparams",
     "NoisyOr",
     "NvilHyperparams",
     "Params",
     "Recognition",
-    "RlooHyperparams",
     "Training",
+    "VariationalHyperparams",
     "connected",
     "em",
     "from_probabilities",

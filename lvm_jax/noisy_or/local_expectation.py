@@ -11,28 +11,14 @@ Titsias and Lazaro-Gredilla, "Local Expectation Gradients for Black Box Variatio
 Inference", NIPS 2015, section 3.
 """
 
-from typing import NamedTuple
-
 import chex
 import jax
 import jax.numpy as jnp
 
 from lvm_jax.noisy_or import model as noisy_or
 from lvm_jax.noisy_or import recognition, variational
-from lvm_jax.noisy_or.variational import Params
+from lvm_jax.noisy_or.variational import Params, VariationalHyperparams
 from lvm_jax.types import Learner
-
-
-class LocalExpectationHyperparams(NamedTuple):
-    """Rates of the algorithm; the defaults are the study's for NVIL and IMG.
-
-    Attributes:
-      theta_rate: Adam's learning rate for the network.
-      q_rate: Adam's learning rate for the recognition network.
-    """
-
-    theta_rate: float = 0.04
-    q_rate: float = 0.04
 
 
 def _gain(
@@ -80,7 +66,7 @@ def loss(
 
 
 def local_expectation(
-    num_observed: int, hyperparams: LocalExpectationHyperparams | None = None
+    num_observed: int, hyperparams: VariationalHyperparams | None = None
 ) -> Learner:
     """Local expectation gradients for noisy-OR networks as a Learner.
 
@@ -97,5 +83,4 @@ def local_expectation(
     def of_batch(params, key, live, x):
         return loss(variational.mask(params, live), key, live, x)
 
-    hyperparams = hyperparams or LocalExpectationHyperparams()
     return variational.learner(num_observed, hyperparams, of_batch)

@@ -16,10 +16,9 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from lvm_jax.noisy_or import recognition, variational
-from lvm_jax.noisy_or.variational import Baseline, Params
+from lvm_jax.noisy_or.variational import Baseline, Optimizers, Params
 from lvm_jax.numerics import unpack_bits
 from lvm_jax.types import Learner
 
@@ -60,8 +59,7 @@ class State(NamedTuple):
     """What a run of the algorithm carries from step to step."""
 
     params: Params
-    theta_optimizer: optax.OptState
-    q_optimizer: optax.OptState
+    optimizers: Optimizers
     critic: Critic | None
     baseline: Baseline
 
@@ -131,17 +129,13 @@ def nvil(
       Learner with State as its state and Params as its parameters.
     """
     hyperparams = hyperparams or NvilHyperparams()
-    theta_adam = optax.adam(hyperparams.theta_rate)
-    q_adam = optax.adam(hyperparams.q_rate)
+    adams = variational.optimizers(hyperparams)
 
     def init(key, live, train):
-        model_key, q_key, critic_key = jax.random.split(key, 3)
-        mean = variational.training_mean(train, num_observed)
-        params = variational.init(model_key, q_key, live.size, mean)
+        params, critic_key = variational.start(key, live.size, train, num_observed)
         return State(
             params,
-            theta_adam.init(params.model),
-            q_adam.init(params.q),
+            adams.init(params),
             _init_critic(critic_key, num_observed) if use_critic else None,
             variational.start_baseline(),
         )
@@ -153,15 +147,11 @@ def nvil(
         (grads, critic_grads), (baseline, elbo) = jax.grad(
             _loss, argnums=(0, 1), has_aux=True
         )(state.params, state.critic, key, state.baseline, live, x, signal_noise)
-        theta_updates, theta_state = theta_adam.update(
-            grads.model, state.theta_optimizer
-        )
-        q_updates, q_state = q_adam.update(grads.q, state.q_optimizer)
-        params = optax.apply_updates(state.params, Params(theta_updates, q_updates))
+        params, optimizers = adams.descend(state.params, grads, state.optimizers)
         critic = jax.tree.map(
             lambda p, g: p - hyperparams.critic_rate * g, state.critic, critic_grads
         )
-        state = State(params, theta_state, q_state, critic, baseline)
+        state = State(params, optimizers, critic, baseline)
         return state, variational.elbo_info(elbo)
 
     def evaluate(key, state, live, data):

@@ -13,7 +13,7 @@ from lvm_jax.noisy_or import variational
 from lvm_jax.noisy_or.model import NoisyOr, recover
 from lvm_jax.noisy_or.nvil import State
 from lvm_jax.noisy_or.recognition import Recognition
-from lvm_jax.noisy_or.variational import Params
+from lvm_jax.noisy_or.variational import Optimizers, Params
 from lvm_jax.types import ReviseFn
 
 
@@ -68,8 +68,8 @@ def fresh(key: chex.PRNGKey, state: State, live: chex.Array, rows: chex.Array) -
 
     def moments(name):
         return Params(
-            optax.tree.get(state.theta_optimizer, name),
-            optax.tree.get(state.q_optimizer, name),
+            optax.tree.get(state.optimizers.theta, name),
+            optax.tree.get(state.optimizers.q, name),
         )
 
     first, second = moments("mu"), moments("nu")
@@ -79,13 +79,13 @@ def fresh(key: chex.PRNGKey, state: State, live: chex.Array, rows: chex.Array) -
     )
     first = _with_rows(rows, jax.tree.map(jnp.zeros_like, first), first)
     second = _with_rows(rows, by_row, second)
-    return state._replace(
-        params=_with_rows(rows, new, state.params),
-        theta_optimizer=optax.tree.set(
-            state.theta_optimizer, mu=first.model, nu=second.model
-        ),
-        q_optimizer=optax.tree.set(state.q_optimizer, mu=first.q, nu=second.q),
+    theta, q = state.optimizers
+    optimizers = Optimizers(
+        optax.tree.set(theta, mu=first.model, nu=second.model),
+        optax.tree.set(q, mu=first.q, nu=second.q),
     )
+    params = _with_rows(rows, new, state.params)
+    return state._replace(params=params, optimizers=optimizers)
 
 
 def pruned(at: chex.Numeric) -> ReviseFn:

@@ -11,27 +11,13 @@ and Welling, "Buy 4 REINFORCE Samples, Get a Baseline for Free!", ICLR 2019 work
 deep reinforcement learning, equation 8.
 """
 
-from typing import NamedTuple
-
 import chex
 import jax
 import jax.numpy as jnp
 
 from lvm_jax.noisy_or import variational
-from lvm_jax.noisy_or.variational import Params
+from lvm_jax.noisy_or.variational import Params, VariationalHyperparams
 from lvm_jax.types import Learner
-
-
-class RlooHyperparams(NamedTuple):
-    """Rates of the algorithm; the defaults are the study's for NVIL and IMG.
-
-    Attributes:
-      theta_rate: Adam's learning rate for the network.
-      q_rate: Adam's learning rate for the recognition network.
-    """
-
-    theta_rate: float = 0.04
-    q_rate: float = 0.04
 
 
 def loss(
@@ -60,7 +46,7 @@ def loss(
 
 def rloo(
     num_observed: int,
-    hyperparams: RlooHyperparams | None = None,
+    hyperparams: VariationalHyperparams | None = None,
     *,
     num_draws: int = 4,
 ) -> Learner:
@@ -85,4 +71,4 @@ def rloo(
     def of_batch(params, key, live, x):
         return loss(variational.mask(params, live), key, x, num_draws)
 
-    return variational.learner(num_observed, hyperparams or RlooHyperparams(), of_batch)
+    return variational.learner(num_observed, hyperparams, of_batch)

@@ -35,6 +35,18 @@ def network(params: Params | NoisyOr) -> NoisyOr:
     return params.model if isinstance(params, Params) else params
 
 
+class VariationalHyperparams(NamedTuple):
+    """Rates of learners without a critic; the defaults are the study's for IMG.
+
+    Attributes:
+      theta_rate: Adam's learning rate for the network.
+      q_rate: Adam's learning rate for the recognition network.
+    """
+
+    theta_rate: float = 0.04
+    q_rate: float = 0.04
+
+
 class Baseline(NamedTuple):
     """Running statistics of the learning signal, in nats.
 
@@ -66,9 +78,23 @@ def init(
     )
 
 
-def training_mean(train: chex.Array, num_observed: int) -> chex.Array:
-    """[D]. The mean of packed training samples [N, ceil(D / 32)]."""
-    return unpack_bits(train, num_observed).mean(0)
+def start(
+    key: chex.PRNGKey, num_latents: int, train: chex.Array, num_observed: int
+) -> tuple[Params, chex.PRNGKey]:
+    """The networks that learning starts with, the same for all learners of a key.
+
+    Args:
+      key: random key.
+      num_latents: K.
+      train: [N, ceil(D / 32)] packed training samples.
+      num_observed: D.
+
+    Returns:
+      Both networks, and a key for what else a learner draws.
+    """
+    model_key, q_key, key = jax.random.split(key, 3)
+    mean = unpack_bits(train, num_observed).mean(0)
+    return init(model_key, q_key, num_latents, mean), key
 
 
 def mask(params: Params, live: chex.Array) -> Params:
@@ -158,51 +184,69 @@ def model(params: Params, live: chex.Array) -> NoisyOr:
     return noisy_or.mask(params.model, live)
 
 
+class Optimizers(NamedTuple):
+    """Adam for both networks, or the states of it."""
+
+    theta: Any
+    q: Any
+
+    def init(self, params: Params) -> "Optimizers":
+        """The states before the first step."""
+        return Optimizers(self.theta.init(params.model), self.q.init(params.q))
+
+    def descend(
+        self, params: Params, grads: Params, states: "Optimizers"
+    ) -> tuple[Params, "Optimizers"]:
+        """Takes a step against the gradient of both networks."""
+        model, theta = self.theta.update(grads.model, states.theta)
+        q, q_state = self.q.update(grads.q, states.q)
+        params = optax.apply_updates(params, Params(model, q))
+        return params, Optimizers(theta, q_state)
+
+
+def optimizers(hyperparams: Any) -> Optimizers:
+    """Adam at `theta_rate` and at `q_rate` of a learner's hyperparameters."""
+    return Optimizers(
+        optax.adam(hyperparams.theta_rate), optax.adam(hyperparams.q_rate)
+    )
+
+
 class State(NamedTuple):
     """What a run carries from step to step where its baseline needs no memory."""
 
     params: Params
-    theta_optimizer: optax.OptState
-    q_optimizer: optax.OptState
+    optimizers: Optimizers
 
 
 def learner(
     num_observed: int,
-    hyperparams: Any,
+    hyperparams: VariationalHyperparams | None,
     loss: Callable[..., tuple[chex.Array, chex.Array]],
 ) -> Learner:
     """A learner that follows a gradient of both networks, each by Adam.
 
     Args:
       num_observed: D.
-      hyperparams: with `theta_rate` and `q_rate`.
+      hyperparams: rates; the study's for NVIL and IMG if None.
       loss: (params, key, live, x [B, D]) -> a scalar whose gradient is the estimate,
         and ELBOs [B] in nats.
 
     Returns:
       Learner with State as its state and Params as its parameters.
     """
-    theta_adam = optax.adam(hyperparams.theta_rate)
-    q_adam = optax.adam(hyperparams.q_rate)
+    adams = optimizers(hyperparams or VariationalHyperparams())
 
-    def start(key, live, train):
-        # The third key is that of a critic.
-        model_key, q_key, _ = jax.random.split(key, 3)
-        mean = training_mean(train, num_observed)
-        params = init(model_key, q_key, live.size, mean)
-        return State(params, theta_adam.init(params.model), q_adam.init(params.q))
+    def init_state(key, live, train):
+        params, _ = start(key, live.size, train, num_observed)
+        return State(params, adams.init(params))
 
     def step(key, state, live, batch):
         x = unpack_bits(batch, num_observed)
         grads, elbo = jax.grad(loss, has_aux=True)(state.params, key, live, x)
-        theta_updates, theta_state = theta_adam.update(
-            grads.model, state.theta_optimizer
-        )
-        q_updates, q_state = q_adam.update(grads.q, state.q_optimizer)
-        params = optax.apply_updates(state.params, Params(theta_updates, q_updates))
-        return State(params, theta_state, q_state), elbo_info(elbo)
+        state = State(*adams.descend(state.params, grads, state.optimizers))
+        return state, elbo_info(elbo)
 
     def evaluate_state(key, state, live, data):
         return evaluate(key, state.params, live, data)
 
-    return Learner(start, step, evaluate_state, model)
+    return Learner(init_state, step, evaluate_state, model)
