@@ -6,6 +6,7 @@ import signal
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -119,6 +120,40 @@ def test_training_that_is_told_to_stop_raises_and_goes_on(tmp_path, trained):
     _check_same(_train(workdir=path), trained)
 
 
+def test_what_is_traced_goes_on_as_it_began(tmp_path):
+    """Grown from one run, stopped on its way, and loaded."""
+    task = dataclasses.replace(_task(), trace=sparse_coding.trace)
+    whole, path, seen = _train(task), tmp_path / "run", []
+    _train(task, _plan((4,), (0,)), epochs=6, workdir=path)
+    with pytest.raises(lvm_jax.Stopped):
+        _train(task, workdir=path, progress=seen.append, stop=lambda: len(seen) > 2)
+    for results in (_train(task, workdir=path), lvm_jax.load(path)):
+        _check_same(results, whole)
+        assert list(results.traces) == [4, 5]
+        for level, traced in whole.traces.items():
+            assert traced.keys() == results.traces[level].keys()
+            assert any(len(np.unique(values)) > 1 for values in traced.values())
+            for name, values in traced.items():
+                assert values.shape[:3] == (1, 3, _EPOCHS)
+                found = results.traces[level][name]
+                assert found.dtype == values.dtype
+                np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("a", jnp.zeros(3, jnp.bfloat16), "got bfloat16 as 'a'"),
+        ("a", 0.5, "got float as 'a'"),
+        ("a/b", jnp.zeros(3), "got float32 as 'a/b'"),
+    ],
+)
+def test_a_trace_that_cannot_be_kept_is_refused(name, values, message):
+    task = dataclasses.replace(_task(), trace=lambda *_: {name: values})
+    with pytest.raises(ValueError, match=f"expected arrays of numpy's .*{message}"):
+        _train(task)
+
+
 def test_without_a_limit_waves_fit_into_what_a_device_has(monkeypatch):
     plan = _plan((4,), range(5))
     assert len(describe(_task(), plan).splitlines()) == 2
@@ -216,6 +251,7 @@ def test_a_sweep_of_other_numbers_compiles_nothing():
     assert results.history["held_out_error"].size
 
 
+@pytest.mark.slow  # Compiles anew for each.
 @pytest.mark.parametrize("make", [_task, lambda: _networks()])
 def test_a_user_s_settings_of_jax_change_no_bit(make):
     expected = _train(make(), _plan_of(make()), 3)
@@ -440,6 +476,7 @@ def _train_elsewhere(path):
     _train(_task(), _plan((4,), (0,)), workdir=path)
 
 
+@pytest.mark.slow  # A process that imports everything.
 def test_a_spawned_process_trains(tmp_path, trained):
     """As a notebook or a worker starts it: another interpreter, nothing configured."""
     process = multiprocessing.get_context("spawn").Process(

@@ -312,8 +312,13 @@ def _trace(learner, trace, data, run) -> dict[str, chex.Array]:
         return {}
     model = learner.model(run.state.params, run.live)
     traced = trace(data.truth, model, run.live, data.held_out)
-    if not all(hasattr(of, "shape") and "/" not in key for key, of in traced.items()):
-        raise ValueError(f"expected arrays by name from `trace`, got {[*traced]}")
+    for name, values in traced.items():
+        kind = np.dtype(getattr(values, "dtype", object)).kind
+        if kind not in "biuf" or "/" in name:
+            raise ValueError(
+                "expected arrays of numpy's numbers by name from `trace`, got "
+                f"{getattr(values, 'dtype', type(values).__name__)} as {name!r}"
+            )
     return traced
 
 
