@@ -7,23 +7,24 @@ experiments/dynamics.md, prints the tables that stand there, and draws the figur
 experiments/figures/. Half a minute. What has no table is named.
 """
 
+import functools
 import itertools
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import cli
+from experiments.cli.claims import Claims, Tables, decide
 from experiments.cli.verdicts import (
+    Block,
+    Table,
+    Verdict,
     above,
     alike,
     at,
     direction,
-    print_table,
     together,
 )
 from experiments.course import kaplan_meier, undecided_share
@@ -32,14 +33,6 @@ from lvm_jax.dynamics import STATES
 from lvm_jax.report import Comparison, Interval, style
 from lvm_jax.report.latents import STATE_COLORS
 from lvm_jax.report.rows import group
-
-_HERE = pathlib.Path(__file__).parent
-_TABLES = flags.DEFINE_string(
-    "tables", str(_HERE / "dynamics"), "Folder of the tables."
-)
-_FIGURES = flags.DEFINE_string(
-    "figures", str(_HERE / "figures"), "Folder that the figures are drawn into."
-)
 
 _LEVELS = (8, 16, 32, 64)
 _EARLY = (0.1111, 0.2222, 0.3333)
@@ -58,15 +51,8 @@ _NUM_RUNS = 64  # of each cell of surplus latents
 Rows = Sequence[Mapping[str, Any]]
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    """Rows of a table; none if it is not there."""
-    path = pathlib.Path(_TABLES.value) / f"{name}.csv"
-    return report.read_rows(path) if path.exists() else []
-
-
-def _print_moments(rows: Rows) -> None:
-    print("### 1, 2. Undecided early, contending all along\n")
-    lines = []
+def _moments(rows: Rows) -> Iterator[Block]:
+    lines, early_says, along_says = [], {}, {}
     for limit, level in itertools.product((0.75, 0.5), _LEVELS):
         own = at(rows, level=level, limit=limit)
         early = [undecided_share(at(own, epoch=epoch)) for epoch in _EARLY]
@@ -78,42 +64,44 @@ def _print_moments(rows: Rows) -> None:
                 share.format(2) + (f" of {number} runs" if number < num_runs else "")
                 for share, number in early
             ]
-            + [together(above(share, 0.5) for share, _ in early)]
             + [share.format(0, 100) for share in along]
-            + [together(above(share, 0.5) for share in along)]
         )
-    print_table(
-        ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3)), "early"]
-        + [f"runs with contention at {epoch}, %" for epoch in _ALONG]
-        + ["all along"],
+        of = f"{level} at limit {limit:g}"
+        early_says[of] = together(above(share, 0.5) for share, _ in early)
+        along_says[of] = together(above(share, 0.5) for share in along)
+    yield Table(
+        ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3))]
+        + [f"runs with contention at {epoch}, %" for epoch in _ALONG],
         lines,
     )
+    yield Verdict("undecided early", early_says)
+    yield Verdict("contending all along", along_says)
 
 
 def _contending(rows: Rows) -> Interval:
     return report.share_interval(sum(row["contending"] > 0 for row in rows), len(rows))
 
 
-def _print_starts(rows: Rows) -> None:
-    print("### 3a. Is the latent that recovers a truth near it at the start?\n")
+def _starts(rows: Rows) -> Iterator[Block]:
     adjusted = report.holm([row["p_value"] for row in rows])
-    lines = []
+    lines, says = [], {}
     for row, p_value in zip(rows, adjusted, strict=True):
         rank = Interval(row["rank"], row["low"], row["high"])
-        verdict = ""
         if row["epoch"] == 0:
             is_below = p_value < 0.05 and rank.estimate < 0.5
             is_large = rank.estimate < _PRACTICAL_RANK
             verdict = "refuted" if is_below else "not refuted"
             verdict += ", of practical size" if is_below and is_large else ""
+            says[f"{row['level']}"] = verdict
         text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
         cells = [f"{row['level']}", _moment(row["epoch"]), f"{row['num_truths']}"]
         cells += [f"{rank.format(3)}, {text}"]
-        cells += [f"{100 * row['nearest']:.0f} ({100 / row['level']:.0f})", verdict]
+        cells += [f"{100 * row['nearest']:.0f} ({100 / row['level']:.0f})"]
         lines.append(cells)
     headings = ["latents", "epochs", "truths", "rank (one half by chance)"]
-    headings += ["nearest of all, % (by chance)", "no warm start"]
-    print_table(headings, lines)
+    headings += ["nearest of all, % (by chance)"]
+    yield Table(headings, lines)
+    yield Verdict("no latent is near its truth at the start", says)
 
 
 def _moment(epoch: float) -> str:
@@ -138,8 +126,7 @@ def _less(rows: Rows, others: Rows) -> Comparison:
     return report.compare(rows, others, "num_recovered", (0, _NUM_TRUTHS))
 
 
-def _print_nearest(late: Rows, nearest: Rows) -> None:
-    print("### 3b. Started from the nearest of 64\n")
+def _nearest(late: Rows, nearest: Rows) -> Iterator[Block]:
     family = {
         level: _less(_named(nearest, "nearest"), at(late, level=level))
         for level in (8, 16, 64)
@@ -148,45 +135,48 @@ def _print_nearest(late: Rows, nearest: Rows) -> None:
     for level, difference in report.adjust(family).items():
         cells = [f"{level}", _truths(at(late, level=level)).format(2)]
         lines.append([*cells, difference.format(2), _alike(difference)])
-    print_table(["latents", "truths of 8", "nearest less these", ""], lines)
+    yield Table(["latents", "truths of 8", "nearest less these", ""], lines)
     of_sixteen = _alike(report.adjust(family)[16])
     says = {"less": "holds", "alike": "refuted", "more": "refuted"}
-    print(f"no warm start: {says.get(of_sixteen, 'undecided')}\n")
+    yield Verdict("no warm start", {"": says.get(of_sixteen, "undecided")})
 
 
-def _with_time(name: str, time: int) -> list[Mapping[str, Any]]:
-    return at(read(name), at=time)
+def _with_time(tables: Tables, name: str, time: int) -> list[Mapping[str, Any]]:
+    return at(tables.rows(name), at=time)
 
 
-def _print_surplus(dataset: str, late: Rows) -> None:
+def _surplus(dataset: str, tables: Tables) -> Iterator[Block]:
+    yield from tables.lacking(f"{dataset}_{name}" for name in ("late", *_CHANGES))
+    late = tables.rows(f"{dataset}_late")
+    if not late:
+        return
     pruned, grown = f"{dataset}_pruned", f"{dataset}_grown"
     few, many = (at(late, level=level) for level in (8, 16))
-    print(f"### 4. When surplus latents matter: {dataset}\n")
     lines = [
         ["8 throughout", "", _truths(few).format(2), "", ""],
         ["16 throughout", "", _truths(many).format(2), "", ""],
     ]
-    if some := read(f"{dataset}_ten"):
+    if some := tables.rows(f"{dataset}_ten"):
         differences = [_less(some, others).format(2) for others in (few, many)]
         lines.append(["10 throughout", "", _truths(some).format(2), *differences])
     families = {
         "pruned": {
-            (time, "16"): _less(_as_of(_with_time(pruned, time), many), many)
+            (time, "16"): _less(_as_of(_with_time(tables, pruned, time), many), many)
             for time in TIMES
-            if _with_time(pruned, time)
+            if _with_time(tables, pruned, time)
         },
         "grown": {
-            (time, name): _less(_named(_with_time(grown, time), "grown"), others)
+            (time, name): _less(_named(grown_then, "grown"), others)
             for time in TIMES
             for name, others in (("8", few), ("16", many))
-            if _with_time(grown, time)
+            if (grown_then := _with_time(tables, grown, time))
         },
-        "renewed": _renewed(dataset, few, many),
+        "renewed": _renewed(tables, dataset, few, many),
     }
     for name, family in families.items():
         found = report.adjust(family)
         for time in dict.fromkeys(time for time, _ in found):
-            rows = _with_time(f"{dataset}_{name}", time)
+            rows = _with_time(tables, f"{dataset}_{name}", time)
             cells = [name, f"{time}", _truths(rows).format(2)]
             for other in ("8", "16"):
                 difference = found.get((time, other))
@@ -196,19 +186,19 @@ def _print_surplus(dataset: str, late: Rows) -> None:
                     else ""
                 )
             lines.append(cells)
-    print_table(["", "e", "truths of 8", "less 8", "less 16"], lines)
+    yield Table(["", "e", "truths of 8", "less 8", "less 16"], lines)
     so_far = f"of {len(many)} runs of {_NUM_RUNS}, " if len(many) < _NUM_RUNS else ""
     for name, family in families.items():
         if family:
             says = _surplus_verdict(name, report.adjust(family))
-            print(f"{name}: {so_far}{says}\n")
+            yield Verdict(name, {"": f"{so_far}{says}"})
     others = [
         f"{time}: {_truths(rows).format(2)}"
         for time in TIMES
-        if (rows := _with_time(f"{dataset}_renewed", time))
+        if (rows := _with_time(tables, f"{dataset}_renewed", time))
     ]
     if others:
-        print(f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}\n")
+        yield f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}"
 
 
 def _surplus_verdict(name: str, found: Mapping[Any, Comparison]) -> str:
@@ -245,9 +235,11 @@ def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
     return [{**row, "level": others[0]["level"]} for row in rows]
 
 
-def _renewed(dataset: str, few: Rows, many: Rows) -> dict[Any, Comparison]:
+def _renewed(
+    tables: Tables, dataset: str, few: Rows, many: Rows
+) -> dict[Any, Comparison]:
     """Of the time with the highest objective, less both levels."""
-    of_times = {time: _with_time(f"{dataset}_renewed", time) for time in TIMES}
+    of_times = {time: _with_time(tables, f"{dataset}_renewed", time) for time in TIMES}
     known = {time: rows for time, rows in of_times.items() if rows}
     if not known:
         return {}
@@ -264,8 +256,7 @@ def _mean_objective(rows: Rows) -> float:
     return np.where(np.isnan(values), -np.inf, values).mean()
 
 
-def _print_settled(rows: Rows, contentions: Rows) -> None:
-    print("### 5. What is settled when, and who is left\n")
+def _settled(rows: Rows, contentions: Rows) -> Iterator[Block]:
     lines = []
     for level in _LEVELS:
         own = at(rows, level=level)
@@ -281,7 +272,7 @@ def _print_settled(rows: Rows, contentions: Rows) -> None:
                 share = report.mean_interval(shares_of_runs, (0, 1))
                 cells.append(share.format(2) if shares_of_runs else "-")
         lines.append(cells)
-    print_table(
+    yield Table(
         ["latents", *(f"settled by {n}, %" for n in (1, 3, 10, 30, 100))]
         + [
             f"{what}, {when}"
@@ -292,10 +283,10 @@ def _print_settled(rows: Rows, contentions: Rows) -> None:
     )
 
 
-def _print_contenders(rows: Rows) -> None:
-    print("Truths that latents contend for, in all runs; their contenders:\n")
+def _contenders(rows: Rows) -> Iterator[Block]:
+    yield "Truths that latents contend for, in all runs; their contenders:"
     headings = ["latents", "epochs", "truths", "all parts", "all copies", "both"]
-    print_table(
+    yield Table(
         headings,
         [
             [str(row["level"]), _moment(row["epoch"])]
@@ -306,15 +297,26 @@ def _print_contenders(rows: Rows) -> None:
     )
 
 
-def _print_noise() -> None:
-    tables = {
-        (dataset, name): rows
-        for dataset, name in itertools.product(_NOISE, _ESTIMATORS)
-        if (rows := read(f"{dataset}_{name}"))
-    }
+def _noise(tables: Tables) -> Iterator[Block]:
+    names = (*_ESTIMATORS, "variances")
+    yield from tables.lacking(
+        f"{of}_{name}" for of, name in itertools.product(_NOISE, names)
+    )
+    yield from _of_estimators(
+        {
+            (dataset, name): rows
+            for dataset, name in itertools.product(_NOISE, _ESTIMATORS)
+            if (rows := tables.rows(f"{dataset}_{name}"))
+        }
+    )
+    yield from _variances(
+        [row for dataset in _NOISE for row in tables.rows(f"{dataset}_variances")]
+    )
+
+
+def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
     if not tables:
         return
-    print("### 6. Does noise help?\n")
     levels = sorted({row["level"] for rows in tables.values() for row in rows})
     places = [
         (dataset, level, name)
@@ -346,7 +348,7 @@ def _print_noise() -> None:
         if difference:
             cells += [difference.format(2), direction(difference)]
         lines.append([*cells, "", ""][: len(headings)])
-    print_table(headings, lines)
+    yield Table(headings, lines)
     harms = {}
     for what, names in (("lower variance", _LOWER), ("added noise", _ADDED)):
         of_cells = {}
@@ -357,8 +359,8 @@ def _print_noise() -> None:
             sum(way in ways for ways in of_cells.values()) for way in ("less", "more")
         )
         harms[what] = less - more
-        print(f"{what}: less at {less}, more at {more} of {len(of_cells)} cells\n")
-    print(f"noise helps: {noise_verdict(*harms.values())}\n")
+        yield f"{what}: less at {less}, more at {more} of {len(of_cells)} cells"
+    yield Verdict("noise helps", {"": noise_verdict(*harms.values())})
 
 
 def noise_verdict(lower: int, added: int) -> str:
@@ -373,11 +375,10 @@ def noise_verdict(lower: int, added: int) -> str:
     return "holds" if lower > 0 and added <= 0 else "undecided"
 
 
-def _print_variances() -> None:
-    rows = [row for dataset in _NOISE for row in read(f"{dataset}_variances")]
+def _variances(rows: Rows) -> Iterator[Block]:
     if not rows:
         return
-    print("Variance of q's gradient by the squared length of its mean:\n")
+    yield "Variance of q's gradient by the squared length of its mean:"
     moments = sorted({row["epoch"] for row in rows})
     lines = []
     for (dataset, name), own in group(rows, "dataset", "estimator").items():
@@ -387,7 +388,7 @@ def _print_variances() -> None:
         ]
         cells = [f"{np.median(of):.3g}" if of else "-" for of in values]
         lines.append([dataset, name, *cells])
-    print_table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
+    yield Table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
 
 
 _COLORS = dict(zip(STATES, STATE_COLORS, strict=True))
@@ -477,12 +478,10 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
 
 
 @style.styled()
-def plot_times(late: Mapping[str, Rows]) -> Figure:
-    """Truths recovered where latents change after e epochs, between two levels.
-
-    Args:
-      late: rows of the levels throughout, by data set.
-    """
+def plot_times(tables: Tables) -> Figure:
+    """Truths recovered where latents change after e epochs, between two levels."""
+    late = {name: tables.rows(f"{name}_late") for name in _DATASETS}
+    late = {name: rows for name, rows in late.items() if rows}
     figure = style.new_figure(7.6, 3.0)
     panels = figure.subplots(1, len(late), sharey=True, squeeze=False)[0]
     for axes, (dataset, rows) in zip(panels, late.items(), strict=True):
@@ -496,7 +495,7 @@ def plot_times(late: Mapping[str, Rows]) -> Figure:
             known = [
                 (time, _truths(found))
                 for time in TIMES
-                if (found := _with_time(f"{dataset}_{name}", time))
+                if (found := _with_time(tables, f"{dataset}_{name}", time))
             ]
             if not known:
                 continue
@@ -526,41 +525,53 @@ _CHANGES = {
 }
 
 
-def main() -> None:
-    """Prints the tables and draws the figures."""
-    names = ["states", "moments", "agreement", "settled", "starts", "contentions"]
-    names += ["contenders"]
-    names += ["IMG_nearest", "IMG_late", "CON8_late"]
-    names += [f"{data}_{change}" for data in _DATASETS for change in _CHANGES]
-    noise = [*_ESTIMATORS, "variances"]
-    names += [f"{data}_{name}" for data in _NOISE for name in noise]
-    lacking = [name for name in names if not read(name)]
-    if lacking:
-        print(f"not there yet: {', '.join(lacking)}\n")
-    figures = {}
-    if moments := read("moments"):
-        _print_moments(moments)
-        _print_starts(read("starts"))
-        _print_settled(read("settled"), read("contentions"))
-        _print_contenders(read("contenders"))
+def _section(
+    make: Callable[..., Iterator[Block]], *names: str
+) -> Callable[[Tables], Iterator[Block]]:
+    """A section of tables, or the names of those that are not there."""
+
+    def decided(tables):
+        lacking = list(tables.lacking(names))
+        yield from lacking or make(*map(tables.rows, names))
+
+    return decided
+
+
+def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
+    if states := tables.rows("states"):
         for limit in (0.75, 0.5):
-            name = f"dynamics_states_{100 * limit:.0f}"
-            figures[name] = plot_states(read("states"), limit)
-        figures["dynamics_settled"] = plot_settled(read("settled"), read("agreement"))
-    late = {data: rows for data in _DATASETS if (rows := read(f"{data}_late"))}
-    if "IMG" in late and read("IMG_nearest"):
-        _print_nearest(late["IMG"], read("IMG_nearest"))
-    for dataset, rows in late.items():
-        _print_surplus(dataset, rows)
-    if late:
-        figures["dynamics_times"] = plot_times(late)
-    _print_noise()
-    _print_variances()
-    for name, figure in figures.items():
-        path = pathlib.Path(_FIGURES.value) / f"{name}.png"
-        report.save(figure, path)
-        print(f"figure: {path}")
+            yield f"dynamics_states_{100 * limit:.0f}", plot_states(states, limit)
+        settled, agreement = map(tables.rows, ("settled", "agreement"))
+        yield "dynamics_settled", plot_settled(settled, agreement)
+    if any(tables.rows(f"{dataset}_late") for dataset in _DATASETS):
+        yield "dynamics_times", plot_times(tables)
+
+
+CLAIMS = Claims(
+    "dynamics",
+    {
+        "1, 2. Undecided early, contending all along": _section(_moments, "moments"),
+        "3a. Is the latent that recovers a truth near it at the start?": _section(
+            _starts, "starts"
+        ),
+        "3b. Started from the nearest of 64": _section(
+            _nearest, "IMG_late", "IMG_nearest"
+        ),
+        **{
+            f"4. When surplus latents matter: {dataset}": functools.partial(
+                _surplus, dataset
+            )
+            for dataset in _DATASETS
+        },
+        "5. What is settled when, and who is left": _section(
+            _settled, "settled", "contentions"
+        ),
+        "5. Who contends": _section(_contenders, "contenders"),
+        "6. Does noise help?": _noise,
+    },
+    _draw,
+)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    decide(CLAIMS)

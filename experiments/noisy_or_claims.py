@@ -9,27 +9,25 @@ left out and named, as are seeds that a table lacks.
 """
 
 import itertools
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
+from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments import cli
-from experiments.cli.verdicts import above, direction, print_table, verdict
+from experiments.cli.claims import Claims, Tables, decide
+from experiments.cli.verdicts import (
+    Block,
+    Table,
+    Verdict,
+    above,
+    direction,
+    verdict,
+)
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, summary
 from lvm_jax.report.rows import group, num_samples
-
-_HERE = pathlib.Path(__file__).parent
-_TABLES = flags.DEFINE_string(
-    "tables", str(_HERE / "noisy_or"), "Folder of the tables, one of each cell."
-)
-_FIGURES = flags.DEFINE_string(
-    "figures", str(_HERE / "figures"), "Folder that the figure is drawn into."
-)
 
 _NUM_TRUTHS = 8
 _DATASETS = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
@@ -51,20 +49,19 @@ def share_verdict(share: Interval | None) -> str:
     return "no full run" if share is None else above(share, _LEAST_EXACT)
 
 
-def read_cell(cell: str, datasets: Sequence[str]) -> dict[str, Rows]:
+def read_cell(tables: Tables, cell: str, datasets: Sequence[str]) -> dict[str, Rows]:
     """The tables of a cell by data set, without those that are not there.
 
-    A cell whose seeds were run in parts has a table of each: IMG_main_0.csv, ...
+    Args:
+      tables: of all cells.
+      cell: name.
+      datasets: names.
     """
-    tables = {}
-    for dataset in datasets:
-        stem = f"{dataset}_{cell}"
-        folder = pathlib.Path(_TABLES.value)
-        paths = [*folder.glob(f"{stem}.csv"), *sorted(folder.glob(f"{stem}_*.csv"))]
-        rows = [row for path in paths for row in report.read_rows(path)]
-        if rows:
-            tables[dataset] = report.add_shares(rows, _NUM_TRUTHS)
-    return tables
+    return {
+        dataset: report.add_shares(rows, _NUM_TRUTHS)
+        for dataset in datasets
+        if (rows := tables.rows(f"{dataset}_{cell}"))
+    }
 
 
 def _at(rows: Rows, level: int) -> Rows:
@@ -91,11 +88,11 @@ def _joined(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> dict[str, Ro
     return {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
 
 
-def print_larger(
+def larger(
     tables: Mapping[str, Rows],
     columns: Sequence[str] = (_TRUTHS, _FULL),
     least: int = 2,
-) -> None:
+) -> Iterator[Block]:
     """Larger levels less the smallest, in one family of all columns and data sets.
 
     Args:
@@ -124,20 +121,21 @@ def print_larger(
             lines.append(line)
     names = {_TRUTHS: "truths recovered of 8", _FULL: "full recovery, %"}
     headings = [[names[column], "less the smallest"] for column in columns]
-    print_table(["data", "latents", *itertools.chain(*headings)], lines)
+    yield Table(["data", "latents", *itertools.chain(*headings)], lines)
     for column in columns:
-        verdicts = [
-            f"{dataset} "
-            + verdict(
-                direction(decided[dataset, level, column])
-                for level in _levels(rows)[1:][-least:]
-            )
-            for dataset, rows in tables.items()
-        ]
-        print(f"{names[column]} (family of {len(decided)}): {', '.join(verdicts)}\n")
+        yield Verdict(
+            f"{names[column]} (family of {len(decided)})",
+            {
+                dataset: verdict(
+                    direction(decided[dataset, level, column])
+                    for level in _levels(rows)[1:][-least:]
+                )
+                for dataset, rows in tables.items()
+            },
+        )
 
 
-def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
     """The largest levels less the best of the others."""
     best, family = {}, {}
     for dataset in (name for name in main if name in large):
@@ -152,8 +150,9 @@ def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
             )
     if not family:
         return
-    lines = []
+    lines, says = [], {}
     for (dataset, level), of in report.adjust(family).items():
+        says[f"{dataset} at {level}"] = above(of, _MOST_HARM)
         some = _at(large[dataset], level)
         lines.append(
             [
@@ -164,10 +163,9 @@ def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
                 str(best[dataset]),
                 of.format(2),
                 direction(of),
-                above(of, _MOST_HARM),
             ]
         )
-    print_table(
+    yield Table(
         [
             "data",
             "latents",
@@ -176,13 +174,13 @@ def print_harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
             "best level",
             f"less the best (family of {len(family)})",
             "direction",
-            "less than one truth lost",
         ],
         lines,
     )
+    yield Verdict("less than one truth lost", says)
 
 
-def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
     """Exact held-out log P(x) of 16 less 8, and bounds of larger ones less 8."""
     tables = _joined(main, large)
     exact = report.adjust(
@@ -212,7 +210,7 @@ def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Non
                     _rank_correlation(of_level),
                 ]
             )
-    print_table(
+    yield Table(
         [
             "data",
             "latents",
@@ -223,6 +221,19 @@ def print_likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Non
         ],
         lines,
     )
+    truths = report.adjust(
+        {name: _less(rows, 16, 8, _TRUTHS) for name, rows in tables.items()}
+    )
+    says = {name: _follows(exact[name], truths[name]) for name in tables}
+    yield Verdict("16 less 8 follow the truths", says)
+
+
+def _follows(comparison: Comparison, truths: Comparison) -> str:
+    """Whether a difference has the direction of that of truths."""
+    directions = direction(comparison), direction(truths)
+    if "undecided" in directions:
+        return "undecided"
+    return "holds" if directions[0] == directions[1] else "refuted"
 
 
 def _likelihood_verdict(comparison: Comparison, level: int) -> str:
@@ -240,9 +251,9 @@ def _rank_correlation(rows: Rows) -> str:
     return f"{stats.spearmanr(*values).statistic:.2f}"
 
 
-def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
+def surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
     """What the filter makes of models that have all truths, and of the others."""
-    lines = []
+    lines, says = [], {}
     for name, rows in _joined(main, large).items():
         for level in _levels(rows):
             if level == _NUM_TRUTHS:
@@ -251,6 +262,7 @@ def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
             full = [row for row in some if row[_FULL]]
             exact = sum(row["exact_after_filter"] for row in full)
             share = report.share_interval(exact, len(full)) if full else None
+            says[f"{name} at {level}"] = share_verdict(share)
             means = {
                 column: np.mean([row[column] for row in some])
                 for column in (
@@ -270,10 +282,9 @@ def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
                     f"{means[_TRUTHS] - means['num_recovered_after_filter']:.2f}",
                     f"{exact} of {len(full)}",
                     share.format(0, 100) if share else "",
-                    share_verdict(share),
                 ]
             )
-    print_table(
+    yield Table(
         [
             "data",
             "latents",
@@ -283,13 +294,13 @@ def print_surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
             "truths lost by the filter",
             "exact of full",
             "share, %",
-            "filter gives back the truth",
         ],
         lines,
     )
+    yield Verdict("the filter gives back the truth", says)
 
 
-def print_rates(tables: Mapping[str, Rows]) -> None:
+def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
     """Levels at their own best rates, and at one rate for all."""
     own, common = {}, {}
     for name, rows in tables.items():
@@ -297,15 +308,15 @@ def print_rates(tables: Mapping[str, Rows]) -> None:
         own[name] = best
         for (rate,), some in group(rows, "theta_rate").items():
             common[f"{name}, {rate}"] = some
-    print("Each level at its own best rate, by the objective on samples that choose:\n")
-    rates = [
+    yield "Each level at its own best rate, by the objective on samples that choose:"
+    lines = [
         [name, *(f"{_at(rows, level)[0]['theta_rate']:g}" for level in _levels(rows))]
         for name, rows in own.items()
     ]
-    print_table(["data", *(f"rate at {k}" for k in (8, 16, 32))], rates)
-    print_larger(own, (_TRUTHS,))
-    print("One rate for all levels:\n")
-    print_larger(common, (_TRUTHS,))
+    yield Table(["data", *(f"rate at {k}" for k in (8, 16, 32))], lines)
+    yield from larger(own, (_TRUTHS,))
+    yield "One rate for all levels:"
+    yield from larger(common, (_TRUTHS,))
 
 
 def best_rate(rows: Rows) -> Rows:
@@ -317,18 +328,6 @@ def best_rate(rows: Rows) -> Rows:
 
 
 _FIVE, _LARGE = ("main", _DATASETS), ("large", _DATASETS)
-_SECTIONS = {
-    "1. Larger recovers more": (print_larger, _FIVE),
-    "2. Extreme overparameterization harms little": (print_harm, _FIVE, _LARGE),
-    "3. Held-out log-likelihood follows": (print_likelihood, _FIVE, _LARGE),
-    "4. The surplus is discarded or duplicate": (print_surplus, _FIVE, _LARGE),
-    "5. Batches of 1000": (print_larger, ("batch1000", _DATASETS)),
-    "6. Mean field": (print_larger, ("mean_field", _DATASETS)),
-    "6. EM": (print_larger, ("em", _DATASETS)),
-    "7. Misspecified": (print_larger, ("misspecified", _MISSPECIFIED)),
-    "8. One rate for all": (print_rates, ("rates", _DATASETS)),
-    "9. Truths in general": (print_larger, ("truths", _KINDS)),
-}
 
 
 def missing(cell: str, datasets: Sequence[str], tables: Mapping[str, Rows]) -> str:
@@ -341,33 +340,53 @@ def missing(cell: str, datasets: Sequence[str], tables: Mapping[str, Rows]) -> s
         if absent and found:
             name += f" (seeds {absent[0]} to {absent[-1]})"
         names += [name] * bool(absent)
-    return f"Not there: {cell} of {', '.join(names)}.\n" if names else ""
+    return f"Not there: {cell} of {', '.join(names)}." if names else ""
 
 
-def draw(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> None:
-    """Draws recovery by level, a column for each data set."""
+def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
+    """Recovery by level, a column for each data set."""
+    main, large = (read_cell(tables, *cell) for cell in (_FIVE, _LARGE))
     panels = {
         name: report.summarise(rows, _NUM_TRUTHS, [])
         for name, rows in _joined(main, large).items()
     }
-    path = pathlib.Path(_FIGURES.value) / "noisy_or_five.png"
-    report.save(report.plot_data_sets(panels, _NUM_TRUTHS), path)
+    if panels:
+        yield "noisy_or_five", report.plot_data_sets(panels, _NUM_TRUTHS)
 
 
-def main() -> None:
-    """Prints every claim's tables and draws the figure."""
-    all_cells = itertools.chain(*(cells for _, *cells in _SECTIONS.values()))
-    tables = {cell: read_cell(*cell) for cell in dict.fromkeys(all_cells)}
-    for cell, found in tables.items():
-        if lack := missing(*cell, found):
-            print(lack)
-    for title, (print_section, *cells) in _SECTIONS.items():
-        if tables[cells[0]]:
-            print(f"### {title}\n")
-            print_section(*(tables[cell] for cell in cells))
-    if tables[_FIVE]:
-        draw(tables[_FIVE], tables[_LARGE])
+def _section(
+    make: Callable[..., Iterator[Block]], *cells: tuple[str, Sequence[str]]
+) -> Callable[[Tables], Iterator[Block]]:
+    """A section of cells, and what of them has not run."""
+
+    def decided(tables):
+        found = [read_cell(tables, *cell) for cell in cells]
+        for cell, rows in zip(cells, found, strict=True):
+            if lack := missing(*cell, rows):
+                yield lack
+        if found[0]:
+            yield from make(*found)
+
+    return decided
+
+
+CLAIMS = Claims(
+    "noisy_or",
+    {
+        "1. Larger recovers more": _section(larger, _FIVE),
+        "2. Extreme overparameterization harms little": _section(harm, _FIVE, _LARGE),
+        "3. Held-out log-likelihood follows": _section(likelihood, _FIVE, _LARGE),
+        "4. The surplus is discarded or duplicate": _section(surplus, _FIVE, _LARGE),
+        "5. Batches of 1000": _section(larger, ("batch1000", _DATASETS)),
+        "6. Mean field": _section(larger, ("mean_field", _DATASETS)),
+        "6. EM": _section(larger, ("em", _DATASETS)),
+        "7. Misspecified": _section(larger, ("misspecified", _MISSPECIFIED)),
+        "8. One rate for all": _section(rates, ("rates", _DATASETS)),
+        "9. Truths in general": _section(larger, ("truths", _KINDS)),
+    },
+    _draw,
+)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    decide(CLAIMS)

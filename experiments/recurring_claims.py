@@ -9,26 +9,24 @@ precision and recall into experiments/figures/. Ten seconds. What has no table i
 
 import itertools
 import math
-import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import cli
-from experiments.cli.verdicts import above, at, direction, print_table, verdict
+from experiments.cli.claims import Claims, Tables, decide
+from experiments.cli.verdicts import (
+    Block,
+    Table,
+    Verdict,
+    above,
+    at,
+    direction,
+    verdict,
+)
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, style
-
-_HERE = pathlib.Path(__file__).parent
-_TABLES = flags.DEFINE_string(
-    "tables", str(_HERE / "recurring"), "Folder of the tables."
-)
-_FIGURES = flags.DEFINE_string(
-    "figures", str(_HERE / "figures"), "Folder that the figure is drawn into."
-)
 
 _KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _CALIBRATED = ("UNIF-DRAWN", "CON8")
@@ -45,17 +43,14 @@ _MOST_OFF = 0.1  # share, of a calibration that says how much is true
 Rows = Sequence[Mapping[str, Any]]
 
 
-def read(stem: str, suffix: str = "") -> list[dict[str, Any]]:
+def read(tables: Tables, name: str) -> list[dict[str, Any]]:
     """Rows of a table, each with what `report.compare` reads; none if it is not there.
 
     Args:
-      stem: of the sweep.
-      suffix: "_latents" for the table of latents.
+      tables: all of them.
+      name: of the sweep, with "_latents" the table of its latents.
     """
-    path = pathlib.Path(_TABLES.value) / f"{stem}{suffix}.csv"
-    if not path.exists():
-        return []
-    rows = report.read_rows(path)
+    rows = tables.rows(name)
     for row in rows:
         row["data_seed"] = f"{row['dataset']} {row['data_seed']}"
         row["diverged"] = False
@@ -96,14 +91,8 @@ def _mean(rows: Rows, column: str, most: float) -> Interval:
     return report.mean_interval([row[column] for row in rows], (0, most))
 
 
-def _named(kinds: Iterable[str], size: int) -> dict[str, list[dict[str, Any]]]:
-    tables = {kind: read(f"{kind}_{size}") for kind in kinds}
-    return {kind: rows for kind, rows in tables.items() if rows}
-
-
-def _print_precision(tables: Mapping[int, Mapping[str, Rows]]) -> None:
-    print("### 1, 2. What recurs at the recommended level is true\n")
-    lines = []
+def _precision(tables: Mapping[int, Mapping[str, Rows]]) -> Iterator[Block]:
+    lines, says = [], {}
     for size, of_kinds in tables.items():
         for kind, rows in [*of_kinds.items(), ("all", _joined(of_kinds))]:
             best = recommended(rows)
@@ -113,16 +102,17 @@ def _print_precision(tables: Mapping[int, Mapping[str, Rows]]) -> None:
             cells = [kind, str(size), f"{len(some)} of {len(best)}"]
             cells.append(precision.format(2) if some else "-")
             cells += [truths.format(2), _levels(best)]
-            is_all = kind == "all"
             gain = _paired(twice, some, "precision", 1)
             cells.append(gain.format(2) if len(twice) > 1 else "-")
-            decided = above(precision, _LEAST_PRECISION) if some else "undecided"
-            cells.append(_decided(size, of_kinds, decided) if is_all else "")
             lines.append(cells)
+            if kind == "all":
+                decided = above(precision, _LEAST_PRECISION) if some else "undecided"
+                says[f"{size} samples"] = _decided(size, of_kinds, decided)
     headings = ["data", "samples", "something recurs in", "true of what recurs"]
     headings += ["truths that recur, of 8", "recommended levels"]
-    headings += ["more of what recurs twice", "verdict"]
-    print_table(headings, lines)
+    headings += ["more of what recurs twice"]
+    yield Table(headings, lines)
+    yield Verdict("nine tenths of what recurs are true", says)
 
 
 def _decided(size: int, of_kinds: Mapping[str, Rows], decided: str) -> str:
@@ -149,15 +139,14 @@ def _joined(of_kinds: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
     return [row for rows in of_kinds.values() for row in rows]
 
 
-def _print_differences(
-    title: str,
-    tables: Mapping[int, Mapping[str, Rows]],
+def _differences(
     compared: Callable[[Rows], dict[str, Rows]],
     judge: Callable[[list[str]], str],
-) -> None:
+    claim: str,
+    tables: Mapping[int, Mapping[str, Rows]],
+) -> Iterator[Block]:
     """Truths that recur at the recommended level less those of other choices."""
-    print(f"### {title}\n")
-    lines = []
+    lines, says = [], {}
     for size, of_kinds in tables.items():
         rows = _joined(of_kinds)
         best = recommended(rows)
@@ -168,10 +157,11 @@ def _print_differences(
         for name, comparison in report.adjust(family).items():
             cells = [str(size), name, comparison.format(2), direction(comparison)]
             lines.append(cells)
-    print_table(["samples", "less", "truths that recur", "recommended has"], lines)
+    yield Table(["samples", "less", "truths that recur", "recommended has"], lines)
     for size, of_kinds in tables.items():
         found = [line[-1] for line in lines if line[0] == str(size)]
-        print(f"{size} samples: {_decided(size, of_kinds, judge(found))}\n")
+        says[f"{size} samples"] = _decided(size, of_kinds, judge(found))
+    yield Verdict(claim, says)
 
 
 def _at_levels(rows: Rows) -> dict[str, Rows]:
@@ -186,17 +176,19 @@ def _none_is_better(directions: list[str]) -> str:
     return "refuted" if "less" in directions else "holds"
 
 
-def _print_nothing() -> None:
-    rows = recommended(read(_NOTHING))
+def _nothing(tables: Tables) -> Iterator[Block]:
+    yield from tables.lacking([_NOTHING])
+    rows = recommended(read(tables, _NOTHING))
     if not rows:
         return
-    print("### 5. Where there is no structure\n")
     empty = sum(row["recurring"] == 0 for row in rows)
     share = report.share_interval(empty, len(rows))
     counts = ", ".join(str(row["recurring"]) for row in rows)
-    print(f"{empty} of {len(rows)} data sets have an empty consensus, ", end="")
-    print(f"{share.format(0, 100)}%: {above(share, _LEAST_EMPTY)}; ", end="")
-    print(f"latents that recur: {counts}\n")
+    yield (
+        f"{empty} of {len(rows)} data sets have an empty consensus, "
+        f"{share.format(0, 100)}%; latents that recur: {counts}"
+    )
+    yield Verdict("nothing recurs in half of them", {"": above(share, _LEAST_EMPTY)})
 
 
 def equivalence(interval: Interval, most: float) -> str:
@@ -207,13 +199,14 @@ def equivalence(interval: Interval, most: float) -> str:
     return "refuted" if is_outside else "undecided"
 
 
-def _print_calibration() -> None:
-    rows = [row for kind in _CALIBRATED for row in read(f"{kind}_calibration")]
+def _calibration(tables: Tables) -> Iterator[Block]:
+    names = [f"{kind}_calibration" for kind in _CALIBRATED]
+    yield from tables.lacking(names)
+    rows = [row for name in names for row in read(tables, name)]
     rows = [row for row in rows if row["recurring"] and row["redrawn_recurring"]]
     if not rows:
         return
-    print("### 6. Calibration says how much is true\n")
-    lines = []
+    lines, says = [], {}
     for name, of_true, of_all in (
         ("true of what recurs", "true", "recurring"),
         ("recurring of the truths", "truths", "num_truths"),
@@ -223,26 +216,27 @@ def _print_calibration() -> None:
             for prefix in ("redrawn_", "")
         )
         difference = report.paired_interval(redrawn, first, (0, 1))
-        is_claim = of_all == "recurring"
         cells = [name, str(len(rows))]
         cells += [report.mean_interval(of, (0, 1)).format(2) for of in (first, redrawn)]
         cells += [difference.format(2, sign="+")]
-        cells += [equivalence(difference, _MOST_OFF) * is_claim]
         lines.append(cells)
+        if of_all == "recurring":
+            says[""] = equivalence(difference, _MOST_OFF)
     headings = ["share", "data sets", "of the data", "of redrawn data", "difference"]
-    print_table([*headings, "verdict"], lines)
+    yield Table(headings, lines)
+    yield Verdict("the share of redrawn data is that of the data", says)
 
 
-def _print_hard() -> None:
-    print("### Data that break an assumption\n")
+def _hard(tables: Tables) -> Iterator[Block]:
+    yield from tables.lacking(_HARD)
     lines = []
     for name in _HARD:
-        rows = recommended(read(name))
+        rows = recommended(read(tables, name))
         if not rows:
             continue
         latents = [
             row
-            for row in read(name, "_latents")
+            for row in read(tables, f"{name}_latents")
             if row["num_runs"] == 16 and row["is_recommended"]
         ]
         parts = [
@@ -256,7 +250,8 @@ def _print_hard() -> None:
         lines.append(cells)
     headings = ["data", "truths that recur, of 8", "true latents", "false ones"]
     headings += [f"{of}: true / false" for of in ("share", "prior", "spread", "level")]
-    print_table(headings, lines)
+    if lines:
+        yield Table(headings, lines)
 
 
 def _median(rows: Rows, column: str) -> str:
@@ -293,29 +288,53 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
     return figure
 
 
-def main() -> None:
-    """Prints the tables and draws the figure."""
-    names = [f"{kind}_{size}" for size, kind in itertools.product(_SAMPLES, _KINDS)]
-    names += [f"{kind}_calibration" for kind in _CALIBRATED]
-    lacking = [name for name in [*names, _NOTHING, *_HARD] if not read(name)]
-    if lacking:
-        print(f"not there yet: {', '.join(lacking)}\n")
-    tables = {size: _named(_KINDS, size) for size in _SAMPLES}
-    tables = {size: of_kinds for size, of_kinds in tables.items() if of_kinds}
-    if tables:
-        _print_precision(tables)
-        for title, compared, judge in (
-            ("3. The rule finds the level", _at_levels, _none_is_better),
-            ("4. Sixteen runs are enough, four are not", _at_runs, verdict),
-        ):
-            _print_differences(title, tables, compared, judge)
-        path = pathlib.Path(_FIGURES.value) / "recurring.png"
-        report.save(plot(tables), path)
-        print(f"figure: {path}\n")
-    _print_nothing()
-    _print_calibration()
-    _print_hard()
+def _sizes(tables: Tables) -> dict[int, dict[str, list[dict[str, Any]]]]:
+    """Rows of levels by number of samples and kind, of those that are there."""
+    found = {
+        size: {
+            kind: rows for kind in _KINDS if (rows := read(tables, f"{kind}_{size}"))
+        }
+        for size in _SAMPLES
+    }
+    return {size: of_kinds for size, of_kinds in found.items() if of_kinds}
+
+
+def _section(
+    make: Callable[..., Iterator[Block]], *arguments: Any
+) -> Callable[[Tables], Iterator[Block]]:
+    """A section of all sizes, and the names of tables that are not there."""
+
+    def decided(tables):
+        places = itertools.product(_SAMPLES, _KINDS)
+        yield from tables.lacking(f"{kind}_{size}" for size, kind in places)
+        if sizes := _sizes(tables):
+            yield from make(*arguments, sizes)
+
+    return decided
+
+
+def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
+    if sizes := _sizes(tables):
+        yield "recurring", plot(sizes)
+
+
+CLAIMS = Claims(
+    "recurring",
+    {
+        "1, 2. What recurs at the recommended level is true": _section(_precision),
+        "3. The rule finds the level": _section(
+            _differences, _at_levels, _none_is_better, "no other level has more"
+        ),
+        "4. Sixteen runs are enough, four are not": _section(
+            _differences, _at_runs, verdict, "sixteen runs have more than fewer"
+        ),
+        "5. Where there is no structure": _nothing,
+        "6. Calibration says how much is true": _calibration,
+        "Data that break an assumption": _hard,
+    },
+    _draw,
+)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    decide(CLAIMS)

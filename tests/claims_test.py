@@ -2,20 +2,12 @@
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
+from sweep_process import run
 
 from experiments import noisy_or_claims as claims
+from experiments.cli.claims import Tables
 from lvm_jax import report
 from lvm_jax.files import table
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(tables=str(tmp_path)):
-        yield tmp_path
 
 
 def _rows(recovered, dataset="IMG", **fields):
@@ -47,12 +39,6 @@ _SAME = (3, 2, 4, 3, 2, 3, 4, 2)
 _MANY = (8, 7, 8, 8, 8, 6, 8, 7)
 
 
-def _verdicts(text):
-    """The line of verdicts on mean truths."""
-    (line,) = (line for line in text.split("\n") if line.startswith("truths recovered"))
-    return line
-
-
 @pytest.mark.parametrize(
     ("levels", "expected"),
     [
@@ -61,29 +47,30 @@ def _verdicts(text):
         ((_MANY, _MANY, _FEW), "refuted"),
     ],
 )
-def test_larger_levels_have_to_recover_more(folder, capsys, levels, expected):
+def test_larger_levels_have_to_recover_more(tmp_path, levels, expected):
     rows = _rows(dict(zip((8, 16, 32), levels, strict=True)))
-    table.write_rows(folder / "IMG_main.csv", rows)
-    claims.print_larger(claims.read_cell("main", ("IMG",)))
-    line = _verdicts(capsys.readouterr().out)
-    assert line == f"truths recovered of 8 (family of 4): IMG {expected}"
+    table.write_rows(tmp_path / "IMG_main.csv", rows)
+    _, truths, full = claims.larger(
+        claims.read_cell(Tables(tmp_path), "main", ("IMG",))
+    )
+    assert truths == ("truths recovered of 8 (family of 4)", {"IMG": expected})
+    assert full.claim == "full recovery, % (family of 4)"
 
 
-def test_a_cell_may_be_in_parts(folder):
+def test_a_cell_may_be_in_parts(tmp_path):
     for first in (0, 8):
         rows = [row | {"seed": row["seed"] + first} for row in _rows({8: _FEW})]
-        table.write_rows(folder / f"IMG_main_{first}.csv", rows)
-    table.write_rows(folder / "IMG-FLIP_main.csv", _rows({8: _MANY}))
-    tables = claims.read_cell("main", ("IMG", "PLNT"))
+        table.write_rows(tmp_path / f"IMG_main_{first}.csv", rows)
+    table.write_rows(tmp_path / "IMG-FLIP_main.csv", _rows({8: _MANY}))
+    tables = claims.read_cell(Tables(tmp_path), "main", ("IMG", "PLNT"))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
     lack = claims.missing("main", ("IMG", "PLNT"), tables)
-    assert lack == "Not there: main of IMG (seeds 16 to 31), PLNT.\n"
+    assert lack == "Not there: main of IMG (seeds 16 to 31), PLNT."
     assert not claims.missing("large", ("IMG",), tables)
 
 
-def test_p_values_count_all_comparisons_of_a_claim(folder):
-    del folder
+def test_p_values_count_all_comparisons_of_a_claim():
     alone = report.Comparison(1.0, 0.1, 1.9, 0.03, "Welch")
     family = {name: alone._replace(p_value=0.9) for name in range(9)}
     assert claims.direction(report.adjust({"one": alone})["one"]) == "more"
@@ -94,29 +81,42 @@ def test_p_values_count_all_comparisons_of_a_claim(folder):
     assert claims.direction(less) == "less"
 
 
-def test_harm_is_little_where_the_interval_stays_above_a_truth(capsys):
+def test_harm_is_little_where_the_interval_stays_above_a_truth():
     main, large = (
         {"IMG": report.add_shares(_rows(levels), 8)}
         for levels in ({8: _FEW, 16: _MANY, 32: _FEW}, {64: _MANY, 128: _FEW})
     )
-    claims.print_harm(main, large)
-    lines = capsys.readouterr().out.splitlines()[2:4]
-    cells = [line.strip("| ").split(" | ") for line in lines]
-    assert [(row[1], row[4], row[-1]) for row in cells] == [
-        ("64", "16", "holds"),
-        ("128", "16", "refuted"),
-    ]
+    table_, verdict = claims.harm(main, large)
+    assert [row[4] for row in table_.lines] == ["16", "16"]
+    assert verdict.says == {"IMG at 64": "holds", "IMG at 128": "refuted"}
 
 
-def test_a_bound_does_not_decide_that_larger_is_worse(capsys):
+def test_a_bound_does_not_decide_that_larger_is_worse():
     main = {"IMG": _rows({8: _MANY, 16: _MANY, 32: _FEW})}
     large = {"IMG": _rows({64: (8,) * 8, 128: _MANY})}
-    claims.print_likelihood(main, large)
-    lines = capsys.readouterr().out.splitlines()[2:]
-    verdicts = {row.split(" | ")[1]: row.split(" | ")[4] for row in lines if row}
-    assert verdicts["32"] == "not decided by a bound"
-    assert verdicts["16"] == "undecided"
-    assert "at least" in lines[2] and "at least" not in lines[1]
+    (_, lines), verdict = claims.likelihood(main, large)
+    of_levels = {line[1]: line for line in lines}
+    assert of_levels["32"][4] == "not decided by a bound"
+    assert of_levels["16"][4] == verdict.says["IMG"] == "undecided"
+    assert "at least" in lines[2][2] and "at least" not in lines[1][2]
+
+
+def test_log_likelihood_follows_where_it_moves_as_truths_do():
+    follows = [
+        next(
+            block.says["IMG"]
+            for block in claims.likelihood({"IMG": _rows({8: few, 16: many})}, {})
+            if isinstance(block, claims.Verdict)
+        )
+        for few, many in ((_FEW, _MANY), (_MANY, _FEW), (_FEW, _SAME))
+    ]
+    assert follows == ["holds", "holds", "undecided"]
+    rows = [
+        row | {"held_out_log_likelihood": -10 - row["num_recovered"]}
+        for row in _rows({8: _FEW, 16: _MANY})
+    ]
+    *_, verdict = claims.likelihood({"IMG": rows}, {})
+    assert verdict.says == {"IMG": "refuted"}
 
 
 def test_the_best_rate_of_a_level_is_chosen_by_the_objective_alone():
@@ -135,13 +135,13 @@ def test_the_filter_is_judged_by_the_share_of_exact_models(counts, expected):
     assert claims.share_verdict(None) == "no full run"
 
 
-def test_all_claims_are_printed_from_tables(folder, tmp_path, capsys):
+def test_all_claims_are_printed_from_tables(tmp_path):
     generator = np.random.default_rng(0)
 
     def write(name, levels, **fields):
         numbers = {level: generator.integers(4, 9, 6) for level in levels}
         rows = _rows({k: of.tolist() for k, of in numbers.items()}, **fields)
-        table.write_rows(folder / f"{name}.csv", rows)
+        table.write_rows(tmp_path / f"{name}.csv", rows)
         return rows
 
     for dataset in ("IMG", "CON8"):
@@ -153,17 +153,19 @@ def test_all_claims_are_printed_from_tables(folder, tmp_path, capsys):
         for rate in (0.01, 0.1)
         for row in write("IMG_rates", (8, 16, 32), theta_rate=rate)
     ]
-    table.write_rows(folder / "IMG_rates.csv", rows)
+    table.write_rows(tmp_path / "IMG_rates.csv", rows)
     rows = [
         row
         for seed in range(4)
         for row in write("CON8_truths", (8, 16, 32), data_seed=seed)
     ]
-    table.write_rows(folder / "CON8_truths.csv", rows)
-    with flagsaver.flagsaver(figures=str(tmp_path / "figures")):
-        claims.main()
-    text = capsys.readouterr().out
-    assert text.count("###") == 7 and "family of 8)" in text
+    table.write_rows(tmp_path / "CON8_truths.csv", rows)
+    done = run(
+        "noisy_or_claims", f"--tables={tmp_path}", f"--figures={tmp_path / 'figures'}"
+    )
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    assert text.count("###") == 10 and "family of 8)" in text
     part = "(seeds 6 to 31)"
     assert f"main of IMG {part}, PLNT, UNIF, CON8 {part}, CON24." in text
     assert "Not there: em of IMG, PLNT, UNIF, CON8, CON24." in text

@@ -1,17 +1,12 @@
 """The study of what recurs: its data, its rows, and verdicts that follow its tables."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from sweep_process import run
 
 import lvm_jax
 from experiments import hard_truths
 from lvm_jax.files import table
-
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _samples(name, num_samples=4000):
@@ -75,11 +70,8 @@ def _row(data_seed, level, is_recommended, recurring, true, **more):
 
 def _claims(tmp_path, rows, name="CON8_1000"):
     table.write_rows(tmp_path / f"{name}.csv", rows)
-    command = [sys.executable, "-m", "experiments.recurring_claims"]
     flags = [f"--tables={tmp_path}", f"--figures={tmp_path / 'figures'}"]
-    done = subprocess.run(
-        [*command, *flags], cwd=_ROOT, capture_output=True, text=True, check=False
-    )
+    done = run("recurring_claims", *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -105,7 +97,7 @@ def _levels(dataset, true, false=0):
 def _of_all(tmp_path, kinds, **numbers):
     for kind in kinds:
         text = _claims(tmp_path, _levels(kind, **numbers), f"{kind}_1000")
-    (line,) = [line for line in text.split("\n") if line.startswith("| all |")]
+    (line,) = [line for line in text.split("\n") if line.startswith("nine tenths")]
     return text, line
 
 
@@ -114,17 +106,21 @@ _KINDS = "CON8", "CON24", "UNIF-DRAWN"
 
 def test_verdicts_follow_the_tables(tmp_path):
     text, line = _of_all(tmp_path, _KINDS, true=7)
-    assert "24 of 24" in line and "16: 24" in line and line.endswith("holds |")
-    assert "| 1000 | level 8 | +7.00" in text and "1000 samples: holds" in text
+    assert "24 of 24" in text and "16: 24" in text
+    assert line == "nine tenths of what recurs are true: 1000 samples holds"
+    assert "| 1000 | level 8 | +7.00" in text
+    assert "no other level has more: 1000 samples holds" in text
     assert (tmp_path / "figures" / "recurring.png").exists()
     _, line = _of_all(tmp_path, _KINDS, true=2, false=6)
-    assert line.endswith("refuted |")
+    assert line.endswith("1000 samples refuted")
 
 
 def test_nothing_is_decided_while_data_sets_are_lacking(tmp_path):
     text, line = _of_all(tmp_path, _KINDS[:2], true=7)
-    assert "lacking" in line and "1000 samples: not decided" in text
-    assert "UNIF-DRAWN_1000" in text.split("\n")[0]
+    assert line.endswith("1000 samples not decided: data sets are lacking")
+    assert "has more: 1000 samples not decided" in text
+    lacking = [line for line in text.split("\n") if line.startswith("Not there: ")]
+    assert sum("UNIF-DRAWN_1000" in line for line in lacking) == 3
 
 
 def test_an_empty_consensus_is_counted_of_all_data_sets(tmp_path):

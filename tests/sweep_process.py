@@ -6,11 +6,11 @@ of the library, which does the same by a call of `lvm_jax.train`.
 
 import atexit
 import ctypes
-import importlib
 import multiprocessing
 import os
 import pathlib
 import resource
+import runpy
 import signal
 import struct
 import subprocess
@@ -88,10 +88,8 @@ def _call(arguments):
 
 def _run(binary, arguments):
     """As `python -m` would."""
-    from experiments import cli
-
     sys.argv = [binary, *arguments]
-    cli.run(importlib.import_module(f"experiments.{binary}").main)
+    runpy.run_module(f"experiments.{binary}", run_name="__main__")
 
 
 def _keep_all_compiled():
@@ -138,6 +136,14 @@ def run(binary: str, *arguments, **environment) -> subprocess.CompletedProcess:
         assert process.exitcode is not None, [file.read_text() for file in files]
         texts = [file.read_text() for file in files]
     return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
+
+
+def check_refused(binary: str, path: pathlib.Path, arguments, message: str) -> None:
+    """It ends with one line and status 2, and leaves no workdir."""
+    done = run(binary, "--workdir", path, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not path.exists()
 
 
 def _main(arguments, output, limit, is_privileged, is_library):

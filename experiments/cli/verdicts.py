@@ -1,9 +1,36 @@
 """What intervals and comparisons say of a claim, and the tables that show it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lvm_jax.report import Comparison, Interval
+
+
+class Table(NamedTuple):
+    """A table, of text.
+
+    Attributes:
+      headings: of the columns.
+      lines: of cells, one for each heading.
+    """
+
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
+class Verdict(NamedTuple):
+    """What the data say of a claim.
+
+    Attributes:
+      claim: which.
+      says: verdicts by what they are of, a data set or a level; "" for all of them.
+    """
+
+    claim: str
+    says: Mapping[str, str]
+
+
+Block = Table | Verdict | str  # what a section of the claims is made of, text included
 
 _SIGNIFICANT = 0.05
 
@@ -51,8 +78,15 @@ def at(rows: Iterable[Mapping[str, Any]], **values: Any) -> list[Mapping[str, An
     return [row for row in rows if all(row[key] == of for key, of in values.items())]
 
 
-def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Prints a table of Markdown, and an empty line."""
-    for cells in (headings, ["---"] * len(headings), *lines):
-        print(f"| {' | '.join(cells)} |")
-    print()
+def show(blocks: Iterable[Block]) -> None:
+    """Prints blocks as Markdown, an empty line after each."""
+    for block in blocks:
+        if isinstance(block, Table):
+            for cells in (block.headings, ["---"] * len(block.headings), *block.lines):
+                print(f"| {' | '.join(cells)} |")
+        elif isinstance(block, Verdict):
+            says = (f"{of} {verdict}".strip() for of, verdict in block.says.items())
+            print(f"{block.claim}: {', '.join(says)}")
+        else:
+            print(block)
+        print()
