@@ -46,6 +46,7 @@ def test_a_refit_explains_samples_as_well_as_their_truth(networks):
     assert log_likelihood(first) < log_likelihood(truth) - 0.5
 
 
+@pytest.mark.slow  # Refits three times.
 def test_redrawn_networks_have_samples_of_their_truth(networks):
     latents = _latents(networks.truth, [7, 6, 5, 4, 3, 2, 1, 0])
     drawn = redraw(lvm_jax.key(1), networks, latents)

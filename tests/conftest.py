@@ -1,5 +1,6 @@
 """Two host devices for every test, and reference data where it is at hand."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -8,6 +9,9 @@ import jax
 import pytest
 from sweep_process import SweepProcess
 
+# What is imported stays, and compilation makes many objects and few cycles.
+gc.freeze()
+gc.set_threshold(50_000)
 jax.config.update("jax_num_cpu_devices", 2)
 # Most of a test is compilation, and most of that LLVM's passes; XLA's own still run.
 jax.config.update("jax_disable_most_optimizations", True)

@@ -11,9 +11,12 @@ from sweep_process import SweepProcess, check_same
 from lvm_jax.files import table
 from lvm_jax.training import load, workdir
 
-pytestmark = pytest.mark.skipif(
-    len(os.sched_getaffinity(0)) < 2, reason="a process needs two host devices"
-)
+pytestmark = [
+    pytest.mark.slow,  # Two processes in each.
+    pytest.mark.skipif(
+        len(os.sched_getaffinity(0)) < 2, reason="a process needs two host devices"
+    ),
+]
 _NUM_ROWS = 2 * 4 * 40
 
 

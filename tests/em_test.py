@@ -345,6 +345,7 @@ def test_a_latent_that_is_never_on_keeps_its_failures():
     assert 0 < jax.nn.sigmoid(new.prior_logits[2]) < 1e-5
 
 
+@pytest.mark.slow  # Compiles two sweeps.
 @pytest.mark.parametrize("learner", [noisy_or.em, noisy_or.gradient_em])
 def test_learning_raises_the_bound_and_stays_below_the_likelihood(learner):
     dataset = noisy_or.make("IMG", lvm_jax.key(0), 300)

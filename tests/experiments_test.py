@@ -3,14 +3,13 @@
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from sweep_process import run
+from sweep_process import check_refused, run
 
 from lvm_jax import pcfg
 from lvm_jax.files import archive, table
@@ -22,13 +21,6 @@ _ROOT = pathlib.Path(__file__).parents[1]
 
 # Of one group of latents, and of one shape: compiled once for all tests that take it.
 _SHAPE = ("--levels=17,18", "--num_seeds=2", "--num_samples=200", "--epochs_per_call=2")
-
-
-def _check_refused(binary, workdir, args, message):
-    done = run(binary, "--workdir", workdir, *args)
-    assert done.returncode == 2
-    assert message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
-    assert not workdir.exists()
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +37,14 @@ def noisy_or(tmp_path_factory):
     return done, workdir
 
 
+@pytest.mark.slow  # Compiles two groups.
 def test_noisy_or_prints_a_table_and_progress(noisy_or):
     done, _ = noisy_or
     assert "at least" in done.stdout and "held-out log P(x) of the truth" in done.stdout
     assert "3/3" in done.stderr and "runs x epochs/s" in done.stderr
 
 
+@pytest.mark.slow  # Compiles two groups.
 def test_noisy_or_writes_tables(noisy_or):
     _, workdir = noisy_or
     history = table.read_rows(workdir / layout.HISTORY)
@@ -90,6 +84,7 @@ def test_noisy_or_writes_tables(noisy_or):
         assert row["held_out_elbo"] < row["held_out_log_likelihood"] + 0.5
 
 
+@pytest.mark.slow  # Compiles two groups.
 def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
     _, workdir = noisy_or
     about = json.loads((workdir / layout.FLAGS).read_text())
@@ -110,6 +105,7 @@ def test_noisy_or_writes_flags_parameters_and_figures(noisy_or):
     }
 
 
+@pytest.mark.slow  # Compiles another learner.
 def test_mean_field_has_the_studys_batches_epochs_and_models_to_keep(tmp_path):
     workdir = tmp_path / "run"
     args = ("--learner", "mean_field", "--levels", 4, "--num_seeds", 2)
@@ -131,8 +127,8 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
     workdir = tmp_path / "run"
     done = run(
         "sparse_coding",
-        *("--workdir", workdir, "--levels", "24,30", "--num_seeds", 2, "--epochs", 3),
-        *("--num_samples", 300, "--held_out", 60, "--gamma", 30, "--sparsity", 3),
+        *("--workdir", workdir, "--epochs", 3, "--gamma", 30, "--sparsity", 3),
+        *_SHAPE,
     )
     assert done.returncode == 0, done.stderr
     assert "recovered of 24" in done.stdout
@@ -148,7 +144,7 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
         "epoch",
     ]
     assert all(row["held_out_error"] > 0 for row in history)
-    assert load(workdir).kept[30].params.dictionary.shape == (1, 2, 30, 100)
+    assert load(workdir).kept[18].params.dictionary.shape == (1, 2, 18, 100)
     assert {path.stem for path in (workdir / "figures").iterdir()} == {
         "cosines",
         "error",
@@ -173,9 +169,10 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
     ],
 )
 def test_bad_sparse_coding_is_one_line_and_leaves_nothing(tmp_path, args, message):
-    _check_refused("sparse_coding", tmp_path / "run", args, message)
+    check_refused("sparse_coding", tmp_path / "run", args, message)
 
 
+@pytest.mark.slow  # Compiles a sweep of grammars.
 def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     workdir = tmp_path / "run"
     done = run(
@@ -224,7 +221,7 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
     ],
 )
 def test_bad_neural_pcfg_is_one_line_and_leaves_nothing(tmp_path, args, message):
-    _check_refused("neural_pcfg", tmp_path / "run", args, message)
+    check_refused("neural_pcfg", tmp_path / "run", args, message)
 
 
 def _corpus(tmp_path):
@@ -239,6 +236,7 @@ def _corpus(tmp_path):
     ]
 
 
+@pytest.mark.slow  # Compiles four sweeps of grammars.
 def test_a_true_grammar_is_learned_as_durably_as_any_sweep(tmp_path):
     flags, workdir = _corpus(tmp_path), tmp_path / "run"
     learned = tmp_path / "run.truth"
@@ -266,9 +264,10 @@ def test_a_true_grammar_is_learned_as_durably_as_any_sweep(tmp_path):
     assert sorted(words) == [pcfg.UNKNOWN, *"abcdefgh"]
 
 
+@pytest.mark.slow  # Compiles two sweeps of grammars.
 def test_what_a_learned_truth_would_be_refused_for_is_refused_before(tmp_path):
     flags = [*_corpus(tmp_path), "--batch_size=81"]
-    _check_refused("neural_pcfg", tmp_path / "run", flags, "at least 81 sentences")
+    check_refused("neural_pcfg", tmp_path / "run", flags, "at least 81 sentences")
     assert not (tmp_path / "run.truth").exists()
     planned = run(
         *("neural_pcfg", "--workdir", tmp_path / "run", *flags),
@@ -320,263 +319,24 @@ def test_what_a_learned_truth_would_be_refused_for_is_refused_before(tmp_path):
     ],
 )
 def test_bad_noisy_or_is_one_line_and_leaves_nothing(tmp_path, args, message):
-    _check_refused("noisy_or", tmp_path / "run", args, message)
+    check_refused("noisy_or", tmp_path / "run", args, message)
 
 
-_SMALL = ("--levels=17,18", "--num_seeds=2", "--epochs=3", "--batch_size=4")
-
-
-def _own_samples(tmp_path):
-    """A table with a header, as a spreadsheet writes it, and its true network."""
-    rows = np.random.default_rng(0).integers(0, 2, (40, 5))
-    lines = ["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]
-    path = tmp_path / "mine.csv"
-    path.write_bytes("\ufeff".encode() + "\r\n".join(lines).encode() + b"\r\n")
-    np.savez(
-        tmp_path / "truth.npz",
-        prior=np.full(2, 0.3),
-        failure=np.where(np.arange(10).reshape(2, 5) % 3, 1.0, 0.1),
-        noise=np.full(5, 0.9),
-    )
-    return path, tmp_path / "truth.npz"
-
-
-_OF_RUNS = "recurring", "shares", "agreement"  # figures
-
-
-def test_own_samples_are_learned_without_a_truth_and_with_one(tmp_path):
-    samples, truth = _own_samples(tmp_path)
-    workdir = tmp_path / "run"
-    done = run("noisy_or", "--workdir", workdir, "--samples", samples, *_SMALL)
-    assert done.returncode == 0, done.stderr
-    assert "recovered" not in done.stdout.split("by level")[1].split("\n", 1)[1]
-    results = load(workdir)
-    assert results.name == "mine" and results.num_truths is None
-    assert results.history["held_out_elbo"].shape == (2, 1, 2, 3)
-    data = archive.read(workdir / layout.DATA)
-    assert data["held_out"].shape == data["validation"].shape == (2, 1)
-    figures = {path.stem for path in (workdir / "figures").iterdir()}
-    assert figures == {"elbo", "elbo_by_epoch", "log_likelihood", *_OF_RUNS}
-    known = tmp_path / "known"
-    flags = ("--samples", samples, "--truth", truth, "--theta_rate=0.04,0.1", *_SMALL)
-    done = run("noisy_or", "--workdir", known, *flags)
-    assert done.returncode == 0, done.stderr
-    assert "recovered of 2" in done.stdout and "(paired by seed)" in done.stdout
-    results = load(known)
-    assert results.num_truths == 2
-    assert list(results.plan.settings) == ["theta_rate=0.04", "theta_rate=0.1"]
-    np.testing.assert_array_equal(
-        results.history["held_out_elbo"][:, 0],
-        load(workdir).history["held_out_elbo"][:, 0],
-    )
-    refused = run("noisy_or", "--workdir", known, *flags, "--data_seed=1")
-    assert refused.returncode == 2 and "data.sha256=" in refused.stderr
-
-
-def test_what_recurs_in_own_samples_is_shown_by_name_and_calibrated(tmp_path):
-    """Four latents that turn on four variables each."""
-    random = np.random.default_rng(0)
-    x = np.repeat(random.random((600, 4)) < 0.3, 4, axis=1)
-    x &= random.random(x.shape) < 0.95
-    names = [
-        f"{of} {number}" for of in ("ash", "bay", "elm", "fir") for number in "1234"
-    ]
-    path, workdir = tmp_path / "mine.csv", tmp_path / "run"
-    rows = [names, *x.astype(int).astype(str)]
-    path.write_text("\n".join(map(",".join, rows)))
-    flags = ("--samples", path, "--levels=17,18", "--num_seeds=4", "--epochs=60")
-    flags = (*flags, "--rate=0.03", "--calibrate=2", "--epochs_per_call=20")
-    done = run("noisy_or", "--workdir", workdir, *flags)
-    assert done.returncode == 0, done.stderr
-    assert "recommended: 17" in done.stdout
-    listed = done.stdout.split("strongest on")[1].split("calibration")[0]
-    for of in ("ash", "bay", "elm", "fir"):
-        assert any(
-            all(f"{of} {i}" in line for i in "1234") for line in listed.split("\n")
-        )
-    rows = table.read_rows(workdir / layout.CONSENSUS)
-    assert {row["level"] for row in rows} == {17, 18}
-    best = [row for row in rows if row["is_recommended"]]
-    assert len(best) >= 4 and all(0.5 <= row["share"] <= 1 for row in best)
-    on = (
-        np.array([[row[f"failure {name}"] for name in names] for row in best[:4]]) < 0.5
-    )
-    assert sorted(np.flatnonzero(row).tolist() for row in on) == [
-        list(range(4 * of, 4 * of + 4)) for of in range(4)
-    ]
-    arrays = archive.read(workdir / layout.CONSENSUS_ARRAYS)
-    (setting,) = load(workdir).plan.settings
-    assert arrays[f"17/{setting}/latents/failure"].shape == (len(best), 16)
-    assert "if data came from these latents alone (2 redrawn)" in done.stdout
-    beside = tmp_path / "run.calibration"
-    folders = sorted(path.name for path in beside.iterdir())
-    assert [name.split("-")[1] for name in folders] == ["data0", "data1"]
-    assert load(beside / folders[1]).plan.levels == (17,)
-    figures = {path.stem for path in (workdir / "figures").iterdir()}
-    assert figures >= {*_OF_RUNS, "calibration"}
-    again = run("noisy_or", "--workdir", workdir, *flags)
-    assert again.stdout.split("recur in")[1] == done.stdout.split("recur in")[1]
-
-
-def test_what_cannot_be_calibrated_is_refused_before_training(tmp_path):
-    for flags in (["--num_seeds=1"], ["--levels=8"], ["--data_seed=0,1"]):
-        workdir = tmp_path / "run"
-        _check_refused("noisy_or", workdir, ["--calibrate=1", *flags], "--calibrate")
-
-
-_CON8 = ("--dataset=CON8", "--epochs=2", *_SHAPE)
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    """A sweep on the samples of one data seed."""
-    workdir = tmp_path_factory.mktemp("one") / "run"
-    done = run("noisy_or", "--workdir", workdir, "--data_seed=0", *_CON8)
-    assert done.returncode == 0, done.stderr
-    return workdir
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory):
-    """A sweep on the samples and truths of two data seeds."""
-    workdir = tmp_path_factory.mktemp("several") / "run"
-    done = run("noisy_or", "--workdir", workdir, "--data_seed=5,0", *_CON8)
-    assert done.returncode == 0, done.stderr
-    return done, workdir
-
-
-def test_several_data_seeds_are_each_trained_as_if_alone(several, one):
-    done, workdir = several
-    for name in (layout.RESULTS, layout.DATA, layout.HISTORY):
-        of_several, of_one = (
-            (path / name).read_bytes() for path in (workdir / "data0", one)
-        )
-        assert of_several == of_one
-    rows = table.read_rows(workdir / layout.KEPT)
-    assert [(row["data_seed"], row["level"], row["seed"]) for row in rows] == [
-        (data_seed, level, seed)
-        for data_seed in (5, 0)
-        for level in (17, 18)
-        for seed in (0, 1)
-    ]
-    own = table.read_rows(one / layout.KEPT)
-    assert [row | {"data_seed": 0} for row in own] == rows[4:]
-    truths = [load(workdir / f"data{seed}") for seed in (0, 5)]
-    assert not np.array_equal(*(of.kept[17].params.q.mean for of in truths))
-    assert "over 2 truths and samples" in done.stdout
-    assert (workdir / "figures" / "recovered_by_epoch.png").exists()
-
-
-def test_more_data_seeds_train_only_the_new_ones(tmp_path, several):
-    _, workdir = several
-    path = shutil.copytree(workdir, tmp_path / "run")
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*checkpoints/*")}
-    more = run("noisy_or", "--workdir", path, "--data_seed=0,1,5", *_CON8)
-    assert more.returncode == 0, more.stderr
-    assert {file: file.stat().st_mtime_ns for file in before} == before
-    seeds = [row["data_seed"] for row in table.read_rows(path / layout.KEPT)]
-    assert seeds == [0] * 4 + [1] * 4 + [5] * 4
-
-
-def test_a_workdir_of_several_data_seeds_is_not_that_of_one(several, one):
-    _, workdir = several
-    for path, seeds in ((workdir, "0"), (one, "0,1")):
-        before = {
-            file: file.read_bytes() for file in path.rglob("*.*") if file.is_file()
-        }
-        refused = run("noisy_or", "--workdir", path, f"--data_seed={seeds}", *_CON8)
-        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-        assert "expected the task and plan" in refused.stderr
-        assert {file: file.read_bytes() for file in before} == before
-
-
-def test_overwriting_several_data_seeds_leaves_what_is_not_ours(tmp_path, several):
-    _, workdir = several
-    path = shutil.copytree(workdir, tmp_path / "run")
-    (path / "notes.txt").write_text("mine")
-    changed = ("--dataset=CON24", *_CON8[1:])
-    refused = run("noisy_or", "--workdir", path, "--data_seed=0,5", *changed)
-    assert refused.returncode == 2 and "CON24" in refused.stderr
-    done = run(
-        "noisy_or", "--workdir", path, "--data_seed=0,5", "--overwrite", *changed
-    )
-    assert done.returncode == 0, done.stderr
-    assert (path / "notes.txt").read_text() == "mine"
-    assert "notes.txt" in done.stderr
-    assert len(table.read_rows(path / layout.KEPT)) == 8
-
-
+@pytest.mark.slow  # Trains.
 def test_a_rate_is_that_of_both_networks_at_every_level(tmp_path):
     path = tmp_path / "run"
-    done = run("noisy_or", "--workdir", path, "--rate=0.01,0.2", *_CON8)
+    done = run("noisy_or", "--workdir", path, "--rate=0.01,0.2", "--epochs=2", *_SHAPE)
     assert done.returncode == 0, done.stderr
     settings = load(path).plan.settings
     assert list(settings) == ["rate=0.01", "rate=0.2"]
     for rate, setting in zip((0.01, 0.2), settings.values(), strict=True):
         assert setting[17] == setting[18] == (rate, rate, 1e-4)
-    _check_refused(
+    check_refused(
         "noisy_or",
         tmp_path / "other",
         ["--rate=0.1", "--q_rate=0.1"],
         "expected --rate or --q_rate, got both",
     )
-
-
-@pytest.mark.parametrize(
-    ("binary", "args", "message"),
-    [
-        ("noisy_or", ["--data_seed=1,1"], "data seeds without repeats, got 1, 1"),
-        ("noisy_or", ["--data_seed=a"], "whole numbers of at least 0"),
-        ("noisy_or", ["--data_seed=0,1", "--data_dir=."], "one --data_seed"),
-        ("neural_pcfg", ["--data_seed=0,1"], "expected one data seed here, got 0, 1"),
-    ],
-)
-def test_data_seeds_that_make_no_sense_are_refused(tmp_path, binary, args, message):
-    _check_refused(binary, tmp_path / "run", args, message)
-
-
-def test_own_samples_of_numbers_are_learned(tmp_path):
-    path = tmp_path / "mine.npy"
-    np.save(path, np.random.default_rng(0).random((40, 5)))
-    workdir = tmp_path / "run"
-    done = run("sparse_coding", "--workdir", workdir, "--samples", path, *_SMALL)
-    assert done.returncode == 0, done.stderr
-    assert load(workdir).kept[18].params.dictionary.shape == (1, 2, 18, 5)
-
-
-@pytest.mark.parametrize(
-    ("binary", "text", "message"),
-    [
-        ("noisy_or", "0,1\n1,2\n", "mine: expected zeros and ones, got 2 in row 2"),
-        ("noisy_or", "a,b\n0,1\n1,\n", "row 3, column 2"),
-        ("noisy_or", "0,1\n1\n", "mine.csv: expected 2"),
-        ("noisy_or", "0,1\n" * 15, "a batch of at most 13"),
-        ("noisy_or", "0,1\n", "fewer held-out samples than the 1 there"),
-        ("sparse_coding", "0,nan\n1,1\n", "row 1, column 2"),
-    ],
-)
-def test_bad_own_samples_are_one_line_and_leave_nothing(
-    tmp_path, binary, text, message
-):
-    path = tmp_path / "mine.csv"
-    path.write_text(text)
-    _check_refused(binary, tmp_path / "run", ["--samples", path], message)
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--truth=a.npz"], "expected --samples with --truth, got none"),
-        (["--samples=a.csv", "--dataset=IMG"], "--samples or --dataset, got both"),
-        (["--samples=nowhere.csv"], "nowhere.csv"),
-        (["--samples={}", "--truth={}"], "a true network as .npz, .dat or a folder"),
-        (["--samples={}", "--truth="], "priors.txt"),
-    ],
-)
-def test_flags_of_own_samples_that_make_no_sense_are_refused(tmp_path, args, message):
-    samples, _ = _own_samples(tmp_path)
-    args = [arg.format(samples) for arg in args]
-    _check_refused("noisy_or", tmp_path / "run", args, message)
 
 
 def test_the_study_s_settings_are_used_and_shown(tmp_path, release_dir):
@@ -592,6 +352,7 @@ def test_the_study_s_settings_are_used_and_shown(tmp_path, release_dir):
     )
 
 
+@pytest.mark.slow  # Four processes.
 def test_the_environment_changes_no_bit_or_is_refused_by_name(tmp_path):
     """A sweep that is resumed under other settings of JAX, or of XLA."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"

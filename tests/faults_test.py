@@ -26,6 +26,7 @@ def interrupted(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow  # Three processes.
 def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path, interrupted, reference):
     path = tmp_path / "run"
     shutil.copytree(interrupted, path)
@@ -39,6 +40,7 @@ def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path, interrupted, refer
     check_same(path, reference)
 
 
+@pytest.mark.slow  # Two processes or more.
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
     tmp_path, interrupted, reference
 ):
@@ -68,6 +70,7 @@ def test_a_workdir_in_use_is_refused(tmp_path, reference):
         _check_refused(SweepProcess(path), f"in use by process {os.getpid()} on")
 
 
+@pytest.mark.slow  # Two processes or more.
 def test_other_flags_are_refused_by_name_unless_overwriting(tmp_path, reference):
     path = tmp_path / "run"
     shutil.copytree(reference, path)

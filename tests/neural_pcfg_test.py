@@ -53,11 +53,12 @@ def _after_two_steps(num, preterminals):
     @jax.jit
     def train(key):
         state = _learner().init(key, live, _SENTENCES)
-        start = state
-        step = functools.partial(_learner().step, key)
-        for _ in range(2):
-            state, info = step(state, live, _SENTENCES)
-        return start, state, info
+
+        def step(state, _):
+            return _learner().step(key, state, live, _SENTENCES)
+
+        end, infos = jax.lax.scan(step, state, length=2)
+        return state, end, jax.tree.map(lambda leaf: leaf[-1], infos)
 
     return jax.device_get(train(jax.random.key(0)))
 
@@ -227,6 +228,7 @@ def _distance_of_root(log_softmax, monkeypatch):
     return max(jax.tree.leaves((distances["root_network"], distances["root_weight"])))
 
 
+@pytest.mark.slow  # Compiled with all optimizations.
 def test_the_network_of_a_certain_choice_stays_as_it_is(monkeypatch):
     """Adam would follow a gradient that is all rounding as any other."""
     assert _distance_of_root(pcfg._log_softmax, monkeypatch) == 0

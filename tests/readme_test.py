@@ -15,6 +15,7 @@ _TESTS = pathlib.Path(__file__).parent
 _README = _TESTS.parent / "README.md"
 
 
+@pytest.mark.slow  # Compiles all that it shows.
 def test_the_example_of_readme_runs(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
     assert len(example.splitlines()) <= 40
@@ -36,6 +37,7 @@ def test_the_example_of_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "con8" / "figures" / "full_recovery.png").exists()
 
 
+@pytest.mark.slow  # Compiles all that it shows.
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_the_example_of_a_family_s_face_runs(name):
     failed, tried = doctest.testmod(getattr(lvm_jax, name))

@@ -243,6 +243,7 @@ def _permuted(grammar, nonterminals, preterminals):
     )
 
 
+@pytest.mark.slow  # Compiles parses for each.
 def test_nonterminals_of_grammars_recur_in_any_order():
     """Three runs with one grammar; those of its nonterminals that it uses recur."""
     grammar = pcfg.random_grammar(lvm_jax.key(3), 4, 5, 40, sharpness=4.0)

@@ -10,6 +10,8 @@ from sweep_process import SweepProcess, check_same, checkpoints
 from lvm_jax.files import table
 from lvm_jax.training import workdir
 
+pytestmark = pytest.mark.slow  # Two processes or more in each.
+
 
 def _wait_for_file(name):
     def wait(sweep):
