@@ -191,7 +191,7 @@ def _surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     for name, family in families.items():
         if family:
             says = _surplus_verdict(name, report.adjust(family))
-            yield Verdict(name, {"": f"{so_far}{says}"})
+            yield Verdict(f"{dataset} {name}", {"": f"{so_far}{says}"})
     others = [
         f"{time}: {_truths(rows).format(2)}"
         for time in TIMES
@@ -215,13 +215,15 @@ def _surplus_verdict(name: str, found: Mapping[Any, Comparison]) -> str:
         until = f"surplus matters up to {last} epochs, and " if less else ""
         return f"{until}surplus does not matter from {first} on"
     if name == "grown":
-        of_levels = {
-            level: [
-                f"{way} at {time}" for (time, of), way in ways.items() if of == level
-            ]
-            for level in ("8", "16")
-        }
-        return "; ".join(f"than {of}: {', '.join(at)}" for of, at in of_levels.items())
+        texts = []
+        for level in ("8", "16"):
+            times = {}
+            for (time, of), way in ways.items():
+                if of == level:
+                    times.setdefault(way, []).append(str(time))
+            of_ways = (f"{way} at {' '.join(at)}" for way, at in times.items())
+            texts.append(f"than {level}: {', '.join(of_ways)}")
+        return "; ".join(texts)
     of_few, of_many = ways.values()
     if of_many in ("alike", "more"):
         return "renewal is the point, not size"

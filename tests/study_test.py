@@ -1,0 +1,133 @@
+"""The page of the whole study: verdicts follow the tables, and it is sound HTML."""
+
+import collections
+import html.parser
+import pathlib
+import re
+
+import pytest
+from sweep_process import run
+
+from experiments.cli.claims import HERE
+from experiments.cli.verdicts import Verdict
+from experiments.study import kind
+from lvm_jax.files import table
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _kept(level, truths, dataset="IMG"):
+    """Runs of a level with so many truths each."""
+    return [
+        {
+            "dataset": dataset,
+            "level": level,
+            "setting": "study",
+            "seed": seed,
+            "objective": -12.0,
+            "num_discarded": level - truths,
+            "num_kept": truths,
+            "num_recovered": truths - (seed % 8 == 0),
+            "num_recovered_after_filter": truths - (seed % 8 == 0),
+            "held_out_log_likelihood": -12.0 + truths / 10 + seed / 1000,
+            "held_out_log_likelihood_is_bound": level > 20,
+            "diverged": False,
+        }
+        for seed in range(16)
+    ]
+
+
+def _study(*flags):
+    done = run("study", *flags)
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip("| ").split(" | ") for line in done.stdout.split("\n")]
+    return {line[0]: line[1] for line in lines[2:] if len(line) > 1}
+
+
+class _Page(html.parser.HTMLParser):
+    """What a page has of ids, links and labels, and which elements are open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.labels, self.open = collections.Counter(), [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if "id" in attributes:
+            self.ids[attributes["id"]] += 1
+        for name in ("href", "xlink:href", "src", "aria-labelledby"):
+            if name in attributes:
+                self.links.append((name, attributes[name]))
+        for value in attributes.values():
+            self.links += [
+                ("url", of) for of in re.findall(r"url\((.*?)\)", value or "")
+            ]
+        if attributes.get("role") in ("img", "region"):
+            self.labels.append(attributes["aria-label"])
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if self.open[-1:] == [tag]:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.slow  # Decides every claim twice.
+def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
+    verdicts = _study(f"--report={tmp_path / 'report.html'}")
+    text = (tmp_path / "report.html").read_text()
+    page = _Page(text)
+    assert not page.open and max(page.ids.values()) == 1
+    for name, link in page.links:
+        target = link if name == "aria-labelledby" else link.removeprefix("#")
+        assert target in page.ids and (name == "aria-labelledby" or link[0] == "#"), (
+            link
+        )
+    addresses = set(re.findall(r"https?://[^\s\"<]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "<script" not in text and "@import" not in text
+    assert text.count("<svg") >= 5 and len(page.labels) == len(set(page.labels)) > 20
+    readme = (_ROOT / "README.md").read_text()
+    report = (HERE / "report.html").read_text()
+    for claim, word in verdicts.items():
+        assert any(label.startswith(claim) for label in page.labels) or (
+            word == "no results yet"
+        )
+        assert f"| {claim} | {word} |" in readme
+        for of in (text, report):
+            (row,) = re.findall(rf">{re.escape(claim)}</a></td>\n(.*?)</td>", of)
+            assert row.endswith(f" {word}")
+
+
+def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
+    for truths, word in (((3, 8, 8), "holds"), ((8, 3, 3), "fails")):
+        rows = [
+            row
+            for level, number in zip((8, 16, 32), truths, strict=True)
+            for row in _kept(level, number)
+        ]
+        (tmp_path / "noisy_or").mkdir(exist_ok=True)
+        table.write_rows(tmp_path / "noisy_or" / "IMG_main.csv", rows)
+        report = tmp_path / "report.html"
+        verdicts = _study(f"--tables={tmp_path}", f"--report={report}")
+        claim = "Larger models recover more of the true latent variables."
+        assert verdicts.pop(claim) == word
+        assert list(verdicts.values()).count("no results yet") > 10
+        assert "Not there: misspecified of IMG-FLIP, IMG-UNIF." in report.read_text()
+
+
+def test_verdicts_together_fail_where_one_does():
+    def of(*says):
+        return kind([Verdict("", dict(enumerate(says)))])
+
+    assert of("holds", "holds") == "holds"
+    assert of("holds", "refuted", "undecided") == "fails"
+    assert of("holds", "undecided") == "undecided"
+    assert of("holds", "not decided: data sets are lacking") == "undecided"
+    assert of("surplus does not matter from 1 on") == "measured"
+    assert kind([]) == "none"
