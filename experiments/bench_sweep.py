@@ -2,6 +2,7 @@ r"""Speed of noisy-OR sweeps, and how much of a core's arithmetic they use.
 
     python -m experiments.bench_sweep
     python -m experiments.bench_sweep --learner mean_field --batch_size 1 --levels 8,16
+    python -m experiments.bench_sweep --levels 16 --against ../other_checkout
 
 Prints for each level, on one core and on all: milliseconds and run-epochs per second
 and core, the matrix-product FLOP that an epoch needs, and the share of the speed of

@@ -6,6 +6,7 @@ no thread of the one-core measurement runs on another core.
 
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,14 @@ _CORES = flags.DEFINE_integer(
     "Measure in this process on so many cores; by default, on one "
     "and on all, in a process each.",
     lower_bound=1,
+)
+_AGAINST = flags.DEFINE_string(
+    "against",
+    None,
+    "Another checkout of this project: measure both on one core, in turn.",
+)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 5, "Processes of each checkout with --against.", lower_bound=2
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
 
@@ -107,16 +116,68 @@ def seconds_per_epoch(sweep: Sweep, num_epochs: int) -> float:
     return statistics.median(seconds[1:]) / num_epochs
 
 
-def _measure_in_process(num_cores: int) -> dict[str, Any]:
-    """Runs this benchmark's own command on so many cores and returns its JSON."""
+def _measure_in_process(
+    num_cores: int, checkout: pathlib.Path | None = None
+) -> dict[str, Any]:
+    """Runs this benchmark's own command on so many cores and returns its JSON.
+
+    Args:
+      num_cores: how many.
+      checkout: whose command it is, if not of this one.
+
+    Raises:
+      ValueError: if a checkout has no such benchmark.
+    """
     command = [sys.executable, *_own_command(), f"--cores={num_cores}", "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, cwd=checkout, check=False
+    )
+    if done.returncode:
+        raise ValueError(
+            f"expected a benchmark that ends well, got status {done.returncode} of "
+            f"{' '.join(command[1:])} in {checkout or 'this checkout'}"
+        )
     return json.loads(done.stdout)
 
 
 def _own_command() -> list[str]:
+    """Without the flags that another checkout may lack."""
     module = sys.modules["__main__"].__spec__
-    return ["-m", module.name, *sys.argv[1:]]
+    given = (flags.FLAGS[name] for name in flags.FLAGS if flags.FLAGS[name].present)
+    own = (_AGAINST.name, _ROUNDS.name)
+    return ["-m", module.name, *(of.serialize() for of in given if of.name not in own)]
+
+
+def _compare(other: pathlib.Path) -> None:
+    """Times both checkouts in turn, a process each, and prints ratios by level.
+
+    Raises:
+      ValueError: if there is no such checkout.
+    """
+    if not (other / "lvm_jax").is_dir():
+        raise ValueError(f"expected a checkout of this project, got {other}")
+    here = pathlib.Path(__file__).parents[1]
+    rounds = [
+        [_measure_in_process(1, checkout)["levels"] for checkout in (other, here)]
+        for _ in range(_ROUNDS.value)
+    ]
+    print(
+        f"one core, {_ROUNDS.value} processes of each in turn; {other} over this one:"
+    )
+    print("level  ms/run-epoch there: least  median  here: least  median  ratios")
+    for level in rounds[0][0]:
+        there, own = (
+            [measured[of][level]["ms_per_run_epoch"] for measured in rounds]
+            for of in (0, 1)
+        )
+        least, median = (
+            [function(of) for of in (there, own)]
+            for function in (min, statistics.median)
+        )
+        print(
+            f"{level:>5}  {least[0]:25.2f}  {median[0]:6.2f}  {least[1]:11.2f}  "
+            f"{median[1]:6.2f}  {least[0] / least[1]:.3f} {median[0] / median[1]:.3f}"
+        )
 
 
 def _measure(
@@ -194,6 +255,9 @@ def report(
       flop_per_epoch: the floating-point operations that an epoch of a run needs in
         its matrix products, by level.
     """
+    if _AGAINST.value:
+        _compare(pathlib.Path(_AGAINST.value))
+        return
     if _CORES.value:
         measured = _measure(levels, make_sweep, flop_per_epoch, _CORES.value)
     else:
