@@ -339,6 +339,7 @@ def test_a_rate_is_that_of_both_networks_at_every_level(tmp_path):
     )
 
 
+@pytest.mark.slow  # Compiles two groups.
 def test_the_study_s_settings_are_used_and_shown(tmp_path, release_dir):
     done = run(
         "noisy_or",
@@ -422,7 +423,7 @@ def test_a_signal_while_modules_load_is_quiet(tmp_path):
     assert all(line.startswith("import time:") for line in rest.splitlines()), rest
 
 
-def test_a_rate_of_zero_is_a_rate(tmp_path):
-    flags = ["--levels=2", "--num_samples=60", "--theta_rate=0", "--dry_run"]
-    done = run("noisy_or", "--workdir", tmp_path / "run", *flags)
-    assert "theta_rate=0.0: theta_rate=0 q_rate=" in done.stdout, done
+def test_a_threshold_of_zero_is_a_threshold(tmp_path):
+    flags = ["--levels=2", "--num_samples=60", "--threshold=0", "--dry_run"]
+    done = run("sparse_coding", "--workdir", tmp_path / "run", *flags)
+    assert "threshold=0.0: step_size=0.1 threshold=0 at 2" in done.stdout, done

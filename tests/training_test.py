@@ -121,12 +121,11 @@ def test_training_that_is_told_to_stop_raises_and_goes_on(tmp_path, trained):
 
 
 def test_what_is_traced_goes_on_as_it_began(tmp_path):
-    """Grown from one run, stopped on its way, and loaded."""
+    """Stopped on its way, and loaded."""
     task = dataclasses.replace(_task(), trace=sparse_coding.trace)
     whole, path, seen = _train(task), tmp_path / "run", []
-    _train(task, _plan((4,), (0,)), epochs=6, workdir=path)
     with pytest.raises(lvm_jax.Stopped):
-        _train(task, workdir=path, progress=seen.append, stop=lambda: len(seen) > 2)
+        _train(task, workdir=path, progress=seen.append, stop=lambda: len(seen) > 1)
     for results in (_train(task, workdir=path), lvm_jax.load(path)):
         _check_same(results, whole)
         assert list(results.traces) == [4, 5]
@@ -185,6 +184,7 @@ def test_progress_is_the_mean_of_the_last_record(trained):
         assert moment.num_recovered == counts.mean()
 
 
+@pytest.mark.slow  # Compiles two sweeps.
 def test_validation_data_choose_what_is_kept_and_held_out_data_report(trained):
     task, plan = _task(), _plan(snapshot_every=1)
     parts = task.held_out[:1], task.held_out[1:2]
