@@ -42,6 +42,7 @@ _DATASETS = ("IMG", "CON8")
 _ALIKE = 0.5  # truths, of a difference that makes none
 _PRACTICAL_RANK = 0.4
 _NOISE = ("IMG", "UNIF", "CON8")
+_NOISE_LEVELS = (8, 16, 32)
 _LOWER = ("rloo8", "local_expectation", "batch80")
 _ADDED = ("noisy1", "noisy3")
 _ESTIMATORS = ("nvil", *_ADDED, "batch80", "rloo2", "rloo4", "rloo8", _LOWER[1])
@@ -362,7 +363,14 @@ def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
         )
         harms[what] = less - more
         yield f"{what}: less at {less}, more at {more} of {len(of_cells)} cells"
-    yield Verdict("noise helps", {"": noise_verdict(*harms.values())})
+    says = noise_verdict(*harms.values())
+    asked = set(itertools.product(_NOISE, _NOISE_LEVELS, _LOWER + _ADDED))
+    if lacking := asked - found.keys():
+        says = (
+            f"not decided: {len(lacking)} of {len(asked)} comparisons are lacking, "
+            f"by the others {says}"
+        )
+    yield Verdict("noise helps", {"": says})
 
 
 def noise_verdict(lower: int, added: int) -> str:

@@ -3,6 +3,7 @@
 import pytest
 from sweep_process import run
 
+from experiments import dynamics_claims as claims
 from experiments.cli import verdicts as verdicts_
 from lvm_jax.files import table
 from lvm_jax.report import Comparison, Interval
@@ -41,6 +42,20 @@ def test_a_small_difference_is_alike_and_a_large_one_has_a_direction(
 ):
     difference = Comparison((low + high) / 2, low, high, p_value, "Welch")
     assert verdicts_.alike(difference, 0.5) == verdict
+
+
+@pytest.mark.parametrize(
+    ("lower", "added", "verdict"),
+    [
+        (3, 0, "holds"),
+        (3, -2, "holds"),
+        (3, 1, "undecided"),
+        (0, 0, "undecided"),
+        (-1, 0, "refuted"),
+    ],
+)
+def test_noise_helps_if_less_of_it_harms_and_more_does_not(lower, added, verdict):
+    assert claims.noise_verdict(lower, added) == verdict
 
 
 def _kept(level, truths, **more):
@@ -115,6 +130,7 @@ def test_verdicts_follow_the_tables(tmp_path):
     assert "renewed: of 16 runs of 64, renewal is not it" in text
     # Two estimators of one cell; that of UNIF has nothing to be compared with.
     assert "lower variance: less at 1, more at 0 of 1 cells" in text
-    assert "noise helps: holds" in text
+    lacking = "not decided: 43 of 45 comparisons are lacking, by the others holds"
+    assert f"noise helps: {lacking}" in text
     assert "Not there: CON8_late, CON8_pruned, CON8_grown, CON8_renewed." in text
     assert (tmp_path / "figures" / "dynamics_times.png").exists()
