@@ -2,18 +2,26 @@ r"""The whole study on one page: claims, rules, verdicts, tables, figures, comma
 
     python -m experiments.study
     python -m experiments.study --report report.html
+    python -m experiments.study --budget laptop --workdir runs/study
 
 Decides every claim on the tables that are kept beside the code, and trains nothing:
 prints a table of all claims, and writes a page that needs nothing but itself. Half a
 minute. What has no table yet is shown as such. `--tables` may be another folder with
 noisy_or/, dynamics/ and recurring/ in it.
+
+With --budget it runs what has no table in --workdir yet, main claims first, and decides
+on the tables there: `smoke` touches all claims and decides none, minutes; `laptop` has
+a fifth of the epochs and at most eight seeds; `paper` is the rules. --dry_run prints
+the commands. It resumes after a signal or a kill.
 """
 
 import dataclasses
 import io
 import itertools
+import os
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -22,13 +30,26 @@ import matplotlib
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import cli, dynamics_claims, noisy_or_claims, recurring_claims
+from experiments import (
+    cli,
+    dynamics_claims,
+    noisy_or_claims,
+    recurring_claims,
+    study_runs,
+)
+from experiments.cells import BUDGETS, cells
 from experiments.cli.claims import HERE, Claims, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, show
 from lvm_jax.files import atomic
 
 _TABLES = flags.DEFINE_string("tables", str(HERE), "Folder of the folders of tables.")
 _REPORT = flags.DEFINE_string("report", None, "Page to write.")
+_BUDGET = flags.DEFINE_enum("budget", None, list(BUDGETS), "What to run before.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of what is run.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The study's published release, for the samples of --budget."
+)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what --budget would run.")
 
 _NOISY_OR, _DYNAMICS, _RECURRING = (
     module.CLAIMS for module in (noisy_or_claims, dynamics_claims, recurring_claims)
@@ -373,9 +394,26 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
     return template.render(parts=decided, figures=figures, marks=_MARKS, words=_WORDS)
 
 
+def _run() -> pathlib.Path:
+    """Runs what is missing; the folder of all tables."""
+    if (_BUDGET.value is None) != (_WORKDIR.value is None):
+        raise ValueError("expected --budget with --workdir, got one without the other")
+    if _BUDGET.value is None:
+        return pathlib.Path(_TABLES.value)
+    workdir = pathlib.Path(os.path.abspath(_WORKDIR.value), _BUDGET.value)
+    asked = cells(BUDGETS[_BUDGET.value], _DATA_DIR.value)
+    if _DRY_RUN.value:
+        for line in study_runs.describe(asked, workdir):
+            print(line)
+        sys.exit(0)
+    for failure in study_runs.run(asked, workdir):
+        print(f"warning: {failure}", file=sys.stderr)
+    return study_runs.tables(workdir)
+
+
 def main() -> None:
     """Prints all claims with their verdicts, and writes the page."""
-    folder = pathlib.Path(_TABLES.value)
+    folder = _run()
     decided = {
         "The study's claims": [decide(claim, folder) for claim in STUDY],
         "Claims of our own": [decide(claim, folder) for claim in OURS],

@@ -4,10 +4,14 @@ import collections
 import html.parser
 import pathlib
 import re
+import subprocess
 
 import pytest
 from sweep_process import run
 
+from experiments import study, study_runs
+from experiments.cells import BUDGETS, Cell, cells
+from experiments.cli import claims
 from experiments.cli.claims import HERE
 from experiments.cli.verdicts import Verdict
 from experiments.study import kind
@@ -119,6 +123,100 @@ def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
         assert verdicts.pop(claim) == word
         assert list(verdicts.values()).count("no results yet") > 10
         assert "Not there: misspecified of IMG-FLIP, IMG-UNIF." in report.read_text()
+
+
+def _lacking(part, folder):
+    """Names of tables that sections want and an empty folder has not."""
+    tables = claims.Tables(folder)
+    names = set()
+    for section in part.sections.values():
+        for line in filter(lambda of: isinstance(of, str), section(tables)):
+            if of_cell := re.fullmatch(r"Not there: (\w+) of (.*)\.", line):
+                kind_, datasets = of_cell.groups()
+                names |= {f"{dataset}_{kind_}" for dataset in datasets.split(", ")}
+            elif of_names := re.fullmatch(r"Not there: (.*)\.", line):
+                names |= set(of_names[1].split(", "))
+    return names
+
+
+_OF_COURSE = {"moments", "starts", "settled", "contentions", "contenders"}
+
+
+def test_the_cells_of_the_paper_make_every_table(tmp_path):
+    made = {}
+    for cell in cells(BUDGETS["paper"], "RELEASE"):
+        made.setdefault(cell.part, []).extend(cell.tables.values())
+    for part in (study._NOISY_OR, study._DYNAMICS, study._RECURRING):
+        asked = _lacking(part, tmp_path) - _OF_COURSE
+        assert len(asked) > 15 and asked <= set(made[part.name])
+        assert len(made[part.name]) == len(set(made[part.name]))
+
+
+def test_a_smaller_budget_has_cells_of_the_same_names_and_fewer_runs():
+    of_budgets = {
+        name: {(cell.part, cell.name): cell for cell in cells(budget)}
+        for name, budget in BUDGETS.items()
+    }
+    for small, large in (("smoke", "laptop"), ("laptop", "paper")):
+        for place, cell in of_budgets[small].items():
+            other = of_budgets[large][place]
+            assert cell.binary == other.binary and cell.tables == other.tables
+            assert cell.num_runs <= other.num_runs and cell.cost <= other.cost
+    assert of_budgets["paper"]["noisy_or", "IMG_main"].num_runs == 96
+
+
+def _fake_cells(tmp_path, monkeypatch, status):
+    """Two cells whose process writes a table and ends, and what has run."""
+    made = [
+        Cell("noisy_or", name, "noisy_or", {"dataset": name}, {"kept.csv": name})
+        for name in ("IMG", "UNIF")
+    ]
+    ran = []
+
+    def start(command, **_):
+        workdir = pathlib.Path(command[-1].removeprefix("--workdir="))
+        ran.append(workdir.name)
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "kept.csv").write_text("level\n8\n")
+        return subprocess.CompletedProcess(command, status.get(workdir.name, 0))
+
+    monkeypatch.setattr(study_runs.subprocess, "run", start)
+    return made, ran
+
+
+def test_cells_run_once_and_a_failure_stops_no_other(tmp_path, monkeypatch):
+    status = {"IMG": 2}
+    made, ran = _fake_cells(tmp_path, monkeypatch, status)
+    failures = study_runs.run(made, tmp_path)
+    assert failures == ["noisy_or IMG ended with status 2"] and ran == ["IMG", "UNIF"]
+    assert [study_runs.is_done(cell, tmp_path) for cell in made] == [False, True]
+    *lines, total = study_runs.describe(made, tmp_path)
+    assert len(lines) == 1 and "--dataset=IMG" in lines[0]
+    assert total.startswith("1 of 2 cells are missing: 48 runs")
+    status.clear()
+    assert study_runs.run(made, tmp_path) == []
+    assert ran == ["IMG", "UNIF", "IMG"]
+    table_ = study_runs.tables(tmp_path) / "noisy_or" / "IMG.csv"
+    assert table_.read_text() == "level\n8\n"
+
+
+def test_a_signal_stops_all_cells(tmp_path, monkeypatch):
+    made, ran = _fake_cells(tmp_path, monkeypatch, {"IMG": 143})
+    with pytest.raises(SystemExit) as stopped:
+        study_runs.run(made, tmp_path)
+    assert stopped.value.code == 143 and ran == ["IMG"]
+
+
+def test_a_budget_needs_a_workdir_and_is_planned_without_one(tmp_path):
+    refused = run("study", "--budget=smoke")
+    assert refused.returncode == 2 and "--budget with --workdir" in refused.stderr
+    flags = ("--budget=smoke", f"--workdir={tmp_path / 'run'}", "--dry_run")
+    planned = run("study", *flags)
+    assert planned.returncode == 0, planned.stderr
+    *lines, total = planned.stdout.splitlines()
+    assert all(line.startswith("python -m experiments.") for line in lines)
+    assert total.startswith(f"{len(lines)} of {len(lines)} cells are missing")
+    assert not (tmp_path / "run").exists()
 
 
 def test_verdicts_together_fail_where_one_does():

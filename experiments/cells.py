@@ -1,0 +1,203 @@
+"""Every run of the study: the commands that make the tables that claims are decided on.
+
+A cell is one command and the tables that it leaves. Rules, seeds and epochs are those
+of experiments/noisy_or.md, dynamics.md and recurring.md; a budget takes fewer.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+_FIVE = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
+_KINDS = ("UNIF-DRAWN", "CON8", "CON24")
+_PUBLISHED = ("IMG", "PLNT", "CON8")  # whose samples are the authors'
+_HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
+_AT = "1,3,10,30,100"
+_ESTIMATORS = ("nvil", "rloo8", "noisy3", "local_expectation", "rloo2", "noisy1")
+_ESTIMATORS += ("rloo4",)
+# What a run-epoch takes against NVIL's, roughly.
+_WEIGHTS = {"mean_field": 60, "em": 200, "rloo8": 4, "local_expectation": 5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A command and its tables.
+
+    Attributes:
+      part: of the study.
+      name: of its workdir and of its table.
+      binary: module of experiments.
+      flags: values by name, {workdir} in them for the folder of all workdirs.
+      tables: file of the workdir -> name of the table; "" for what it writes itself.
+    """
+
+    part: str
+    name: str
+    binary: str
+    flags: Mapping[str, str]
+    tables: Mapping[str, str]
+
+    @property
+    def num_runs(self) -> int:
+        """Runs of all levels, settings and data sets; none if it trains nothing."""
+        if "dataset" not in self.flags:
+            return 0
+        counts = [len(self._list(name)) for name in ("levels", "rate", "at")]
+        counts += [len(self._list("data_seed")), int(self.flags.get("num_seeds", 16))]
+        product = 1
+        for count in counts:
+            product *= count
+        return product
+
+    def _list(self, name: str) -> list[str]:
+        default = "8,16,32" if name == "levels" else "0"
+        return self.flags.get(name, default).split(",")
+
+    @property
+    def cost(self) -> float:
+        """Run-epochs of 16 latents on 9000 samples that it is worth, roughly."""
+        levels = [int(level) for level in self._list("levels")]
+        size = sum(0.5 + level / 32 for level in levels) / len(levels)
+        samples = int(self.flags.get("num_samples", 10_000)) / 10_000
+        kind = self.flags.get("learner", self.flags.get("estimator", ""))
+        epochs = int(self.flags.get("epochs", 3))
+        return self.num_runs * epochs * size * samples * _WEIGHTS.get(kind, 1)
+
+
+class Budget(NamedTuple):
+    """How much of the rules is run.
+
+    Attributes:
+      num_seeds: at most, of each level.
+      share: of the epochs of noisy-OR's own cells.
+      data_seeds: at most.
+      num_samples: of drawn samples, or None for the rule's.
+      is_one: whether each cell is run on its first data set alone.
+    """
+
+    num_seeds: int
+    share: float
+    data_seeds: int
+    num_samples: int | None
+    is_one: bool
+
+
+BUDGETS = {
+    "smoke": Budget(2, 0.02, 2, 1000, True),
+    "laptop": Budget(8, 0.2, 4, None, False),
+    "paper": Budget(1000, 1, 1000, None, False),
+}
+
+
+def _seeds(number: int, budget: Budget) -> str:
+    return ",".join(map(str, range(min(number, budget.data_seeds))))
+
+
+def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
+    def cell(kind, dataset, num_seeds, epochs=None, **flags):
+        flags = {"dataset": dataset, **flags}
+        flags["num_seeds"] = str(min(num_seeds, budget.num_seeds))
+        if epochs:
+            flags["epochs"] = str(max(round(epochs * budget.share), 2))
+        if budget.num_samples:
+            # A batch has to fit, and an epoch of EM is one.
+            flags["num_samples"] = "2000" if "batch_size" in flags else "1000"
+        elif dataset in _PUBLISHED and data_dir and kind != "truths":
+            flags["data_dir"] = data_dir
+        name = f"{dataset}_{kind}"
+        return Cell("noisy_or", name, "noisy_or", flags, {"kept.csv": name})
+
+    five = _FIVE[:1] if budget.is_one else _FIVE
+    five = [name for name in five if name != "PLNT" or data_dir]
+    yield from (cell("main", name, 32, 1000) for name in five)
+    for name in _KINDS[:1] if budget.is_one else _KINDS:
+        yield cell("truths", name, 4, 300, data_seed=_seeds(16, budget))
+    for name in five:
+        yield cell("rates", name, 16, 300, rate="0.01,0.04,0.1")
+        yield cell("mean_field", name, 32, learner="mean_field")
+    yield from (cell("large", name, 16, 1000, levels="64,128") for name in five)
+    yield cell("misspecified", "IMG-FLIP", 32, 1000, levels="8,9,10,16")
+    if not budget.is_one:
+        yield cell("misspecified", "IMG-UNIF", 32, 1000, levels="8,9,16,32")
+    for name in five:
+        epochs = 2000 if name == "IMG" else 1000
+        yield cell("batch1000", name, 32, epochs, batch_size="1000")
+    yield from (cell("em", name, 4, 50, learner="em", levels="8,16") for name in five)
+
+
+def _dynamics(budget: Budget) -> Iterator[Cell]:
+    def cell(name, binary="dynamics", **flags):
+        flags = {"dataset": name.split("_")[0], "num_seeds": "64"} | flags
+        flags["num_seeds"] = str(min(int(flags["num_seeds"]), budget.num_seeds))
+        if budget.num_samples:
+            flags["num_samples"] = str(budget.num_samples)
+        return Cell("dynamics", name, binary, flags, {"kept.csv": name})
+
+    levels = "8,16,32,64"
+    traced = {"trace": "true", "levels": levels}
+    yield cell("IMG_early", **traced, epochs="10", records_per_epoch="45")
+    yield cell("IMG_late", **traced, epochs="200")
+    course = {name: f"{{workdir}}/dynamics/IMG_{name}" for name in ("early", "late")}
+    course["tables"] = "{workdir}/tables/dynamics"
+    yield Cell("dynamics", "course", "course_tables", course, {"": "states"})
+    yield cell("IMG_nearest", learner="nearest", levels="8", epochs="200")
+    datasets = ("IMG",) if budget.is_one else ("IMG", "CON8")
+    if not budget.is_one:
+        yield cell("CON8_late", levels="8,16", epochs="200")
+        yield cell("IMG_ten", levels="10", epochs="200")
+    for name, (change, level) in itertools.product(
+        datasets, {"renewed": "8", "pruned": "16", "grown": "16"}.items()
+    ):
+        yield cell(
+            f"{name}_{change}", learner=change, at=_AT, levels=level, epochs="200"
+        )
+    for name in ("IMG",) if budget.is_one else ("IMG", "CON8", "UNIF"):
+        of_noise = {"binary": "noise", "num_seeds": "32", "levels": "8,16,32"}
+        for estimator in _ESTIMATORS[:2] if budget.is_one else _ESTIMATORS:
+            of_one = {**of_noise, "estimator": estimator, "epochs": "100"}
+            yield cell(f"{name}_{estimator}", **of_one)
+        if not budget.is_one:
+            of_large = {"estimator": "nvil", "batch_size": "80", "epochs": "400"}
+            yield cell(f"{name}_batch80", **of_noise, **of_large)
+            of_moments = {"dataset": name, "variances": "true"}
+            of_file = {"variances.csv": f"{name}_variances"}
+            yield Cell("dynamics", f"{name}_variances", "noise", of_moments, of_file)
+
+
+def _recurring(budget: Budget) -> Iterator[Cell]:
+    def cell(dataset, size, num_data_seeds, epochs, name=None, **flags):
+        flags["data_seed"] = _seeds(num_data_seeds, budget)
+        flags |= {"dataset": dataset, "num_samples": str(size), "epochs": str(epochs)}
+        flags["num_seeds"] = str(min(16, max(budget.num_seeds, 4)))
+        name = name or f"{dataset}_{size}"
+        tables = {"recurring.csv": name, "latents.csv": f"{name}_latents"}
+        if "calibrate" in flags:
+            tables = {"calibration.csv": name}
+        return Cell("recurring", name, "recurring", flags, tables)
+
+    for kind in _KINDS[1:2] if budget.is_one else _KINDS:
+        yield cell(kind, 1000, 8, 300, levels="8,16,32,64")
+        if not budget.is_one:
+            yield cell(kind, 500, 8, 600)
+            yield cell(kind, 3000, 4, 100)
+    yield cell("INDEPENDENT", 1000, 8, 300, "INDEPENDENT")
+    for kind in _KINDS[1:2] if budget.is_one else _KINDS[:2]:
+        yield cell(kind, 1000, 4, 300, f"{kind}_calibration", calibrate="2")
+    for name in _HARD[:1] if budget.is_one else _HARD:
+        yield cell(name, 1000, 4, 300, name)
+
+
+def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
+    """All cells, those of the main claims first.
+
+    Args:
+      budget: how much of the rules.
+      data_dir: the study's published release; without it IMG and CON8 are drawn anew
+        and there is no PLNT.
+    """
+    first, rest = [], []
+    for cell in _noisy_or(budget, data_dir):
+        is_first = cell.name.endswith(("_main", "_truths"))
+        (first if is_first else rest).append(cell)
+    return [*first, *_dynamics(budget), *_recurring(budget), *rest]

@@ -1,0 +1,117 @@
+"""Runs cells of the study one after the other, each in a process, and keeps tables.
+
+What has its table is not run again, and what was stopped goes on: every binary is
+durable. `WORKDIR/PART/NAME` is a cell's workdir, `WORKDIR/tables/PART` has its table.
+"""
+
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from experiments.cells import Cell
+from lvm_jax.files import atomic
+
+_START = 20.0  # seconds of a process before it trains
+_SECONDS = 0.014  # of a core for a unit of cost, before any is measured
+_STOPPED = (130, 143)  # statuses of a process that a signal has stopped
+
+
+def command(cell: Cell, workdir: pathlib.Path) -> list[str]:
+    """The command of a cell, without the interpreter."""
+    flags = {name: of.format(workdir=workdir) for name, of in cell.flags.items()}
+    if "" not in cell.tables:
+        flags["workdir"] = str(workdir / cell.part / cell.name)
+    given = (f"--{name}={value}" for name, value in flags.items())
+    return ["-m", f"experiments.{cell.binary}", *given]
+
+
+def tables(workdir: pathlib.Path) -> pathlib.Path:
+    """The folder of the folders of tables."""
+    return workdir / "tables"
+
+
+def is_done(cell: Cell, workdir: pathlib.Path) -> bool:
+    """Whether all tables of a cell are there."""
+    folder = tables(workdir) / cell.part
+    return all((folder / f"{name}.csv").exists() for name in cell.tables.values())
+
+
+class Clock:
+    """Time that is left, by what has been measured."""
+
+    def __init__(self):
+        self._seconds, self._cost = 0.0, 0.0
+
+    def add(self, cell: Cell, seconds: float) -> None:
+        """Takes notice of a cell that took so long."""
+        if cell.num_runs:
+            self._seconds += max(seconds - _START, 0.0)
+            self._cost += cell.cost
+
+    def left(self, cells: Sequence[Cell]) -> float:
+        """Seconds that cells will take."""
+        speed = _SECONDS / len(os.sched_getaffinity(0))
+        if self._cost:
+            speed = self._seconds / self._cost
+        return sum(_START + cell.cost * speed for cell in cells if cell.num_runs)
+
+
+def _time(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+
+
+def describe(cells: Sequence[Cell], workdir: pathlib.Path) -> Iterator[str]:
+    """A line for each cell that has no table yet, and one for all of them."""
+    clock, missing = Clock(), [cell for cell in cells if not is_done(cell, workdir)]
+    for cell in missing:
+        text = f"{cell.num_runs} runs, {_time(clock.left([cell]))}"
+        yield f"python {shlex.join(command(cell, workdir))}  # {text}"
+    runs = sum(cell.num_runs for cell in missing)
+    yield (
+        f"{len(missing)} of {len(cells)} cells are missing: {runs} runs, about "
+        f"{_time(clock.left(missing))}"
+    )
+
+
+def run(cells: Sequence[Cell], workdir: pathlib.Path) -> list[str]:
+    """Runs what has no table yet; this process ends as one that was stopped does.
+
+    Returns:
+      A line for each cell that failed.
+    """
+    clock, failures = Clock(), []
+    missing = [cell for cell in cells if not is_done(cell, workdir)]
+    for index, cell in enumerate(missing):
+        left = _time(clock.left(missing[index:]))
+        print(f"{cell.part} {cell.name} ({index + 1} of {len(missing)}), {left} left")
+        sys.stdout.flush()
+        start = time.monotonic()
+        status = subprocess.run(
+            [sys.executable, *command(cell, workdir)],
+            stdout=subprocess.DEVNULL,
+            check=False,
+        ).returncode
+        if status in _STOPPED or status < 0:
+            sys.exit(status if status > 0 else 128 - status)
+        if status:
+            failures.append(f"{cell.part} {cell.name} ended with status {status}")
+            continue
+        clock.add(cell, time.monotonic() - start)
+        _keep(cell, workdir)
+    return failures
+
+
+def _keep(cell: Cell, workdir: pathlib.Path) -> None:
+    folder = tables(workdir) / cell.part
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, name in cell.tables.items():
+        if file:
+            content = (workdir / cell.part / cell.name / file).read_bytes()
+            atomic.replace(
+                folder / f"{name}.csv", lambda out, content=content: out.write(content)
+            )
