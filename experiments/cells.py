@@ -73,7 +73,8 @@ class Budget(NamedTuple):
       share: of the epochs of noisy-OR's own cells.
       data_seeds: at most.
       num_samples: of drawn samples, or None for the rule's.
-      is_one: whether each cell is run on its first data set alone.
+      is_one: whether each kind of cell is run on one data set alone, at two levels,
+        and no kind that decides what another does, too.
     """
 
     num_seeds: int
@@ -98,6 +99,8 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     def cell(kind, dataset, num_seeds, epochs=None, **flags):
         flags = {"dataset": dataset, **flags}
         flags["num_seeds"] = str(min(num_seeds, budget.num_seeds))
+        if budget.is_one:
+            flags.setdefault("levels", "8,16")
         if epochs:
             flags["epochs"] = str(max(round(epochs * budget.share), 2))
         if budget.num_samples:
@@ -146,14 +149,16 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
     if not budget.is_one:
         yield cell("CON8_late", levels="8,16", epochs="200")
         yield cell("IMG_ten", levels="10", epochs="200")
-    for name, (change, level) in itertools.product(
-        datasets, {"renewed": "8", "pruned": "16", "grown": "16"}.items()
-    ):
+    changes = {"renewed": "8", "pruned": "16", "grown": "16"}
+    if budget.is_one:
+        changes = {"renewed": "8"}
+    for name, (change, level) in itertools.product(datasets, changes.items()):
         yield cell(
             f"{name}_{change}", learner=change, at=_AT, levels=level, epochs="200"
         )
     for name in ("IMG",) if budget.is_one else ("IMG", "CON8", "UNIF"):
-        of_noise = {"binary": "noise", "num_seeds": "32", "levels": "8,16,32"}
+        of_noise = {"binary": "noise", "num_seeds": "32"}
+        of_noise["levels"] = "8" if budget.is_one else "8,16,32"
         for estimator in _ESTIMATORS[:2] if budget.is_one else _ESTIMATORS:
             of_one = {**of_noise, "estimator": estimator, "epochs": "100"}
             yield cell(f"{name}_{estimator}", **of_one)
@@ -184,7 +189,7 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
     yield cell("INDEPENDENT", 1000, 8, 300, "INDEPENDENT")
     for kind in _KINDS[1:2] if budget.is_one else _KINDS[:2]:
         yield cell(kind, 1000, 4, 300, f"{kind}_calibration", calibrate="2")
-    for name in _HARD[:1] if budget.is_one else _HARD:
+    for name in () if budget.is_one else _HARD:
         yield cell(name, 1000, 4, 300, name)
 
 

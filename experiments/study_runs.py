@@ -44,20 +44,25 @@ class Clock:
     """Time that is left, by what has been measured."""
 
     def __init__(self):
-        self._seconds, self._cost = 0.0, 0.0
+        self._measured = []
 
     def add(self, cell: Cell, seconds: float) -> None:
         """Takes notice of a cell that took so long."""
         if cell.num_runs:
-            self._seconds += max(seconds - _START, 0.0)
-            self._cost += cell.cost
+            self._measured.append((seconds, cell.cost))
 
     def left(self, cells: Sequence[Cell]) -> float:
-        """Seconds that cells will take."""
+        """Seconds that cells will take: a start each, and more by their cost.
+
+        No start takes longer than the shortest cell.
+        """
+        start = min((seconds for seconds, _ in self._measured), default=_START)
+        training = sum(seconds - start for seconds, _ in self._measured)
+        cost = sum(cost for _, cost in self._measured)
         speed = _SECONDS / len(os.sched_getaffinity(0))
-        if self._cost:
-            speed = self._seconds / self._cost
-        return sum(_START + cell.cost * speed for cell in cells if cell.num_runs)
+        if training > start:  # Less of it is a difference between starts.
+            speed = training / cost
+        return sum(start + cell.cost * speed for cell in cells if cell.num_runs)
 
 
 def _time(seconds: float) -> str:
