@@ -258,6 +258,12 @@ def _median(rows: Rows, column: str) -> str:
     return f"{np.median([row[column] for row in rows]):.2f}" if rows else "-"
 
 
+def _precision_at(rows: Rows, level: int) -> Interval:
+    """Of what recurs at a level; not a number where nothing does."""
+    some = precisions(at(rows, level=level))
+    return _mean(some, "precision", 1) if some else Interval(*[math.nan] * 3)
+
+
 @style.styled()
 def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
     """Precision of what recurs and truths that recur, by level, for each size.
@@ -271,9 +277,7 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
         rows = at(_joined(of_kinds), num_runs=16)
         levels = sorted({row["level"] for row in rows})
         x = np.arange(len(levels)) + 0.12 * (index - 1)
-        precision = [
-            _mean(precisions(at(rows, level=k)), "precision", 1) for k in levels
-        ]
+        precision = [_precision_at(rows, level) for level in levels]
         recall = [_mean(at(rows, level=k), "truths", 8) for k in levels]
         for axes, values in zip(panels, (precision, recall), strict=True):
             middle, low, high = np.array(values).T
@@ -314,8 +318,13 @@ def _section(
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
-    if sizes := _sizes(tables):
-        yield "recurring", plot(sizes)
+    whole = {
+        size: of_kinds
+        for size, of_kinds in _sizes(tables).items()
+        if at(_joined(of_kinds), num_runs=16)
+    }
+    if whole:
+        yield "recurring", plot(whole)
 
 
 CLAIMS = Claims(

@@ -7,6 +7,7 @@ durable. `WORKDIR/PART/NAME` is a cell's workdir, `WORKDIR/tables/PART` has its 
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from lvm_jax.files import atomic
 
 _START = 20.0  # seconds of a process before it trains
 _SECONDS = 0.014  # of a core for a unit of cost, before any is measured
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOPPED = (130, 143)  # statuses of a process that a signal has stopped
 
 
@@ -96,11 +98,7 @@ def run(cells: Sequence[Cell], workdir: pathlib.Path) -> list[str]:
         print(f"{cell.part} {cell.name} ({index + 1} of {len(missing)}), {left} left")
         sys.stdout.flush()
         start = time.monotonic()
-        status = subprocess.run(
-            [sys.executable, *command(cell, workdir)],
-            stdout=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+        status = _status([sys.executable, *command(cell, workdir)])
         if status in _STOPPED or status < 0:
             sys.exit(status if status > 0 else 128 - status)
         if status:
@@ -109,6 +107,23 @@ def run(cells: Sequence[Cell], workdir: pathlib.Path) -> list[str]:
         clock.add(cell, time.monotonic() - start)
         _keep(cell, workdir)
     return failures
+
+
+def _status(arguments: Sequence[str]) -> int:
+    """Of a process to which this one passes on what would stop it."""
+    with subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+
+        def pass_on(number, _):
+            process.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _keep(cell: Cell, workdir: pathlib.Path) -> None:

@@ -6,6 +6,8 @@ from sweep_process import run
 
 import lvm_jax
 from experiments import hard_truths
+from experiments import recurring_claims as claims
+from experiments.cli.claims import Tables
 from lvm_jax.files import table
 
 
@@ -129,3 +131,14 @@ def test_an_empty_consensus_is_counted_of_all_data_sets(tmp_path):
     text = _claims(tmp_path, rows, "INDEPENDENT")
     assert "7 of 8 data sets have an empty consensus" in text
     assert text.count("latents that recur: 0, 0, 0, 0, 0, 0, 0, 7") == 1
+
+
+def test_the_figure_leaves_out_what_does_not_recur(tmp_path):
+    rows = [_row(seed, 8, True, seed, seed, num_runs=4) for seed in range(4)]
+    table.write_rows(tmp_path / "CON8_1000.csv", rows)
+    assert not list(claims.CLAIMS.draw(Tables(tmp_path)))
+    rows = [_row(seed, level, False, 0, 0) for seed in range(4) for level in (8, 16)]
+    rows += [_row(seed, 32, True, 2, 1) for seed in range(4)]
+    table.write_rows(tmp_path / "CON8_1000.csv", rows)
+    ((name, figure),) = claims.CLAIMS.draw(Tables(tmp_path))
+    assert name == "recurring" and len(figure.axes) == 2

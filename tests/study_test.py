@@ -4,7 +4,8 @@ import collections
 import html.parser
 import pathlib
 import re
-import subprocess
+import signal
+import sys
 
 import pytest
 from sweep_process import run
@@ -173,14 +174,14 @@ def _fake_cells(tmp_path, monkeypatch, status):
     ]
     ran = []
 
-    def start(command, **_):
+    def end(command):
         workdir = pathlib.Path(command[-1].removeprefix("--workdir="))
         ran.append(workdir.name)
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "kept.csv").write_text("level\n8\n")
-        return subprocess.CompletedProcess(command, status.get(workdir.name, 0))
+        return status.get(workdir.name, 0)
 
-    monkeypatch.setattr(study_runs.subprocess, "run", start)
+    monkeypatch.setattr(study_runs, "_status", end)
     return made, ran
 
 
@@ -205,6 +206,17 @@ def test_a_signal_stops_all_cells(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         study_runs.run(made, tmp_path)
     assert stopped.value.code == 143 and ran == ["IMG"]
+
+
+def test_a_signal_is_passed_on():
+    child = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "import os; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    assert study_runs._status([sys.executable, "-c", child]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_budget_needs_a_workdir_and_is_planned_without_one(tmp_path):
