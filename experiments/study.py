@@ -22,7 +22,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jinja2
@@ -337,7 +337,7 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
         block
         for title, section in claim.part.sections.items()
         if title.startswith(claim.sections)
-        for block in section(tables)
+        for block in _blocks(section, tables)
         if not isinstance(block, Verdict)
         or block.claim.startswith(claim.verdicts or "")
     ]
@@ -350,6 +350,22 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
         verdicts,
         "measured" if found == "none" and has_table else found,
     )
+
+
+def _blocks(section: Callable[..., Iterator[Block]], tables: Tables) -> list[Block]:
+    """Those of a section, or what its tables, of another version, lack."""
+    try:
+        return list(section(tables))
+    except KeyError as error:
+        return [f"Not there: a column {error} of tables in {tables.folder.name}/."]
+
+
+def _figures(part: Claims, tables: Tables) -> dict[str, Figure]:
+    """By name; none of tables that lack a column."""
+    try:
+        return dict(part.draw(tables))
+    except KeyError:
+        return {}
 
 
 def inline(figure: Figure, prefix: str) -> str:
@@ -375,7 +391,7 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
     """
     drawn = {}
     for part in (_NOISY_OR, _DYNAMICS, _RECURRING):
-        drawn |= dict(part.draw(Tables(folder / part.name)))
+        drawn |= _figures(part, Tables(folder / part.name))
     figures = {
         of.claim.name: inline(drawn[of.claim.figure], of.claim.name)
         for of in (of for some in decided.values() for of in some)

@@ -126,6 +126,15 @@ def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
         assert "Not there: misspecified of IMG-FLIP, IMG-UNIF." in report.read_text()
 
 
+def test_tables_of_another_version_are_shown_as_such(tmp_path):
+    (tmp_path / "noisy_or").mkdir()
+    table.write_rows(tmp_path / "noisy_or" / "IMG_main.csv", [{"level": 8, "seed": 1}])
+    verdicts = _study(f"--tables={tmp_path}", f"--report={tmp_path / 'report.html'}")
+    assert set(verdicts.values()) == {"no results yet"}
+    text = (tmp_path / "report.html").read_text()
+    assert "Not there: a column &#39;num_recovered&#39; of tables in noisy_or/." in text
+
+
 def _lacking(part, folder):
     """Names of tables that sections want and an empty folder has not."""
     tables = claims.Tables(folder)
