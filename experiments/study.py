@@ -42,15 +42,6 @@ from experiments.cli.claims import HERE, Claims, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, show
 from lvm_jax.files import atomic
 
-_TABLES = flags.DEFINE_string("tables", str(HERE), "Folder of the folders of tables.")
-_REPORT = flags.DEFINE_string("report", None, "Page to write.")
-_BUDGET = flags.DEFINE_enum("budget", None, list(BUDGETS), "What to run before.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of what is run.")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The study's published release, for the samples of --budget."
-)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what --budget would run.")
-
 _NOISY_OR, _DYNAMICS, _RECURRING = (
     module.CLAIMS for module in (noisy_or_claims, dynamics_claims, recurring_claims)
 )
@@ -412,13 +403,13 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
 
 def _run() -> pathlib.Path:
     """Runs what is missing; the folder of all tables."""
-    if (_BUDGET.value is None) != (_WORKDIR.value is None):
+    if (flags.FLAGS.budget is None) != (flags.FLAGS.workdir is None):
         raise ValueError("expected --budget with --workdir, got one without the other")
-    if _BUDGET.value is None:
-        return pathlib.Path(_TABLES.value)
-    workdir = pathlib.Path(os.path.abspath(_WORKDIR.value), _BUDGET.value)
-    asked = cells(BUDGETS[_BUDGET.value], _DATA_DIR.value)
-    if _DRY_RUN.value:
+    if flags.FLAGS.budget is None:
+        return pathlib.Path(flags.FLAGS.tables)
+    workdir = pathlib.Path(os.path.abspath(flags.FLAGS.workdir), flags.FLAGS.budget)
+    asked = cells(BUDGETS[flags.FLAGS.budget], flags.FLAGS.data_dir)
+    if flags.FLAGS.dry_run:
         for line in study_runs.describe(asked, workdir):
             print(line)
         sys.exit(0)
@@ -437,13 +428,26 @@ def main() -> None:
     every = itertools.chain(*decided.values())
     lines = [[of.claim.statement, of.word, of.says] for of in every]
     show([Table(["claim", "verdict", "of what"], lines)])
-    if _REPORT.value:
-        path = pathlib.Path(_REPORT.value)
+    if flags.FLAGS.report:
+        path = pathlib.Path(flags.FLAGS.report)
         text = page(decided, folder).encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace(path, lambda file: file.write(text))
         print(f"page: {path}")
 
 
+def _define_flags() -> None:
+    """Of the binary alone: whoever imports the claims has flags of their own."""
+    flags.DEFINE_string("tables", str(HERE), "Folder of the folders of tables.")
+    flags.DEFINE_string("report", None, "Page to write.")
+    flags.DEFINE_enum("budget", None, list(BUDGETS), "What to run before.")
+    flags.DEFINE_string("workdir", None, "Folder of what is run.")
+    flags.DEFINE_string(
+        "data_dir", None, "The study's published release, for the samples of --budget."
+    )
+    flags.DEFINE_bool("dry_run", False, "Print what --budget would run.")
+
+
 if __name__ == "__main__":
+    _define_flags()
     cli.run(main)
