@@ -6,14 +6,17 @@ of experiments/noisy_or.md, dynamics.md and recurring.md; a budget takes fewer.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from experiments.dynamics_claims import TIMES
 
 _FIVE = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
 _KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _PUBLISHED = ("IMG", "PLNT", "CON8")  # whose samples are the authors'
 _HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
-_AT = "1,3,10,30,100"
+_AT = ",".join(map(str, TIMES))
 _ESTIMATORS = ("nvil", "rloo8", "noisy3", "local_expectation", "rloo2", "noisy1")
 _ESTIMATORS += ("rloo4",)
 # What a run-epoch takes against NVIL's, roughly.
@@ -45,10 +48,7 @@ class Cell:
             return 0
         counts = [len(self._list(name)) for name in ("levels", "rate", "at")]
         counts += [len(self._list("data_seed")), int(self.flags.get("num_seeds", 16))]
-        product = 1
-        for count in counts:
-            product *= count
-        return product
+        return math.prod(counts)
 
     def _list(self, name: str) -> list[str]:
         default = "8,16,32" if name == "levels" else "0"

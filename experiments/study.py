@@ -15,7 +15,6 @@ a fifth of the epochs and at most eight seeds; `paper` is the rules. --dry_run p
 the commands. It resumes after a signal or a kill.
 """
 
-import dataclasses
 import io
 import itertools
 import os
@@ -30,229 +29,12 @@ import matplotlib
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import (
-    cli,
-    dynamics_claims,
-    noisy_or_claims,
-    recurring_claims,
-    study_runs,
-)
+from experiments import cli, study_runs
 from experiments.cells import BUDGETS, cells
 from experiments.cli.claims import HERE, Claims, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, show
+from experiments.study_claims import OURS, PARTS, STUDY, Claim
 from lvm_jax.files import atomic
-
-_NOISY_OR, _DYNAMICS, _RECURRING = (
-    module.CLAIMS for module in (noisy_or_claims, dynamics_claims, recurring_claims)
-)
-_RUNS = "runs on one sample"
-_SAMPLES = "truths and samples, several runs on each"
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A claim and what decides it.
-
-    Attributes:
-      name: short, of letters; its place on the page.
-      statement: the claim.
-      rule: what decides it, in short; all of it stands in the rule's own file.
-      part: of the study, which has the tables and the rule.
-      sections: titles, by their first characters.
-      over: what its intervals are of.
-      verdicts: those that count, by their first characters; all if there are none.
-      figure: name, or "".
-      command: what makes its results, for one data set of several.
-    """
-
-    name: str
-    statement: str
-    rule: str
-    part: Claims
-    sections: tuple[str, ...]
-    over: str = _RUNS
-    verdicts: tuple[str, ...] = ()
-    figure: str = ""
-    command: str = ""
-
-
-_MAIN = "python -m experiments.noisy_or --workdir runs/CON8 --dataset CON8"
-_COURSE = "python -m experiments.dynamics --workdir runs/IMG --dataset IMG"
-STUDY = (
-    Claim(
-        "larger",
-        "Larger models recover more of the true latent variables.",
-        "Mean truths, and the share of runs with all of them, at 16 and at 32 latents "
-        "are more than at 8; p below 0.05 in a family of all data sets.",
-        _NOISY_OR,
-        ("1.",),
-        figure="noisy_or_five",
-        command=f"{_MAIN} --data_dir RELEASE --num_seeds 32 --epochs 1000",
-    ),
-    Claim(
-        "harm",
-        "Extreme overparameterization harms little.",
-        "64 and 128 latents lose less than one truth against the best level.",
-        _NOISY_OR,
-        ("2.",),
-        command=f"{_MAIN} --data_dir RELEASE --levels 64,128 --epochs 1000",
-    ),
-    Claim(
-        "likelihood",
-        "Held-out log-likelihood follows the truths.",
-        "Exact log P(x) of 16 latents less that of 8 has the direction of the truths; "
-        "beyond 20 latents a lower bound can say that larger is better, not worse.",
-        _NOISY_OR,
-        ("3.",),
-        command=f"{_MAIN} --data_dir RELEASE --num_seeds 32 --epochs 1000",
-    ),
-    Claim(
-        "surplus",
-        "The surplus is discarded or duplicate, and a filter gives back the truth.",
-        "Of runs with all truths, the filter leaves these and nothing else in more "
-        "than 80%.",
-        _NOISY_OR,
-        ("4.",),
-        command=f"{_MAIN} --data_dir RELEASE --num_seeds 32 --epochs 1000",
-    ),
-    Claim(
-        "batches",
-        "The effect is there with batches of 1000.",
-        "As for larger models.",
-        _NOISY_OR,
-        ("5.",),
-        command=f"{_MAIN} --data_dir RELEASE --batch_size 1000 --num_seeds 32 "
-        "--epochs 1000",
-    ),
-    Claim(
-        "learners",
-        "The effect does not depend on the algorithm: mean field, EM.",
-        "As for larger models, for each algorithm.",
-        _NOISY_OR,
-        ("6.",),
-        command=f"{_MAIN} --data_dir RELEASE --learner mean_field --num_seeds 32",
-    ),
-    Claim(
-        "misspecified",
-        "The effect is there on data that violate the model.",
-        "As for larger models.",
-        _NOISY_OR,
-        ("7.",),
-        command="python -m experiments.noisy_or --workdir runs/IMG-FLIP "
-        "--dataset IMG-FLIP --levels 8,9,10,16 --num_seeds 32 --epochs 1000",
-    ),
-    Claim(
-        "undecided",
-        "Early on, latents are undecided.",
-        "After 1/9, 2/9 and 3/9 of the first epoch more than half of the latents that "
-        "are not empty lie near no truth, within 0.75 and within 0.5.",
-        _DYNAMICS,
-        ("1, 2.",),
-        verdicts=("undecided",),
-        figure="dynamics_states_75",
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
-    ),
-    Claim(
-        "contending",
-        "All along, latents contend for the same truth.",
-        "After 1, 10, 30, 100 and 200 epochs more than half of the runs have latents "
-        "that contend.",
-        _DYNAMICS,
-        ("1, 2.",),
-        verdicts=("contending",),
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
-    ),
-    Claim(
-        "start",
-        "It is no warm start: the nearest of many starts do not do it.",
-        "Eight latents, started as those of 64 that lie nearest to the truths, recover "
-        "less than 16 latents.",
-        _DYNAMICS,
-        ("3b.",),
-        command=f"{_COURSE} --learner nearest --levels 8 --num_seeds 64 --epochs 200",
-    ),
-    Claim(
-        "near",
-        "It is no warm start: no latent is near its truth at the start.",
-        "The rank of the latent that recovers a truth, among all by distance to it at "
-        "the start, is not below chance; of practical size where it is below 0.4.",
-        _DYNAMICS,
-        ("3a.",),
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
-    ),
-)
-OURS = (
-    Claim(
-        "rates",
-        "The effect is not one of tuning.",
-        "As for larger models, each level at its own best rate and all at one.",
-        _NOISY_OR,
-        ("8.",),
-        command=f"{_MAIN} --data_dir RELEASE --rate 0.01,0.04,0.1 --epochs 300",
-    ),
-    Claim(
-        "truths",
-        "The effect is there for truths in general.",
-        "As for larger models, over 16 truths of each kind.",
-        _NOISY_OR,
-        ("9.",),
-        over=_SAMPLES,
-        command=f"{_MAIN} --data_seed 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 "
-        "--num_seeds 4 --epochs 300",
-    ),
-    Claim(
-        "when",
-        "When surplus latents matter, and whether renewal does as well.",
-        "Pruned to the filter's survivors after e epochs, grown by as many, or renewed "
-        "every e epochs: alike within half a truth, more or less than 8 and 16.",
-        _DYNAMICS,
-        ("4.",),
-        figure="dynamics_times",
-        command=f"{_COURSE} --learner renewed --at 1,3,10,30,100 --levels 8 "
-        "--num_seeds 64 --epochs 200",
-    ),
-    Claim(
-        "settled",
-        "What is settled when, and who is left of a contention.",
-        "Described, not claimed.",
-        _DYNAMICS,
-        ("5.",),
-        figure="dynamics_settled",
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
-    ),
-    Claim(
-        "noise",
-        "The noise of the gradient is what helps.",
-        "Estimates of lower variance recover less at more cells than they recover "
-        "more, and added noise does not.",
-        _DYNAMICS,
-        ("6.",),
-        command="python -m experiments.noise --workdir runs/noise/IMG_rloo4 "
-        "--dataset IMG --estimator rloo4 --levels 8,16,32 --num_seeds 32 --epochs 100",
-    ),
-    Claim(
-        "recurring",
-        "What recurs between runs is true, and a rule finds the level.",
-        "Nine tenths of the latents that recur at the recommended level are true; no "
-        "other level has more truths that recur; nothing recurs without structure.",
-        _RECURRING,
-        ("1, 2.", "3.", "4.", "5.", "Data"),
-        over="truths and samples",
-        figure="recurring",
-        command="python -m experiments.recurring --workdir runs/recurring/CON8_1000 "
-        "--dataset CON8 --num_samples 1000 --data_seed 0,1,2,3,4,5,6,7",
-    ),
-    Claim(
-        "calibration",
-        "Calibration says how much of what recurs is true.",
-        "The share that is true in redrawn data is that of the data within 0.1.",
-        _RECURRING,
-        ("6.",),
-        over="truths and samples",
-        command="python -m experiments.noisy_or --workdir runs/mine --samples mine.csv "
-        "--levels 8,16,32 --num_seeds 8 --calibrate 4",
-    ),
-)
 
 _MARKS = {"holds": "●", "fails": "▲", "undecided": "◆", "measured": "■", "none": "○"}
 _WORDS = {"none": "no results yet"}
@@ -265,13 +47,11 @@ class Decided(NamedTuple):
     Attributes:
       claim: which.
       blocks: tables, text and the verdicts that count, of its sections.
-      verdicts: these alone.
       kind: holds, fails, undecided, measured, or none if there are no results.
     """
 
     claim: Claim
     blocks: list[Block]
-    verdicts: list[Verdict]
     kind: str
 
     @property
@@ -287,13 +67,17 @@ class Decided(NamedTuple):
     @property
     def says(self) -> str:
         """All verdicts that count, in short."""
-        return "; ".join(map(_in_short, self.verdicts))
+        return "; ".join(map(_in_short, _verdicts(self.blocks)))
 
     @property
     def lacking(self) -> list[str]:
         """What has no table yet."""
         lines = [block for block in self.blocks if isinstance(block, str)]
         return [line for line in lines if line.startswith("Not there: ")]
+
+
+def _verdicts(blocks: Iterable[Block]) -> list[Verdict]:
+    return [block for block in blocks if isinstance(block, Verdict)]
 
 
 def _in_short(verdict: Verdict) -> str:
@@ -332,15 +116,10 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
         if not isinstance(block, Verdict)
         or block.claim.startswith(claim.verdicts or "")
     ]
-    verdicts = [block for block in blocks if isinstance(block, Verdict)]
-    has_table = any(isinstance(block, Table) for block in blocks)
-    found = kind(verdicts)
-    return Decided(
-        claim,
-        blocks,
-        verdicts,
-        "measured" if found == "none" and has_table else found,
-    )
+    found = kind(_verdicts(blocks))
+    if found == "none" and any(isinstance(block, Table) for block in blocks):
+        found = "measured"
+    return Decided(claim, blocks, found)
 
 
 def _blocks(section: Callable[..., Iterator[Block]], tables: Tables) -> list[Block]:
@@ -381,7 +160,7 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
       folder: of the folders of tables.
     """
     drawn = {}
-    for part in (_NOISY_OR, _DYNAMICS, _RECURRING):
+    for part in PARTS:
         drawn |= _figures(part, Tables(folder / part.name))
     figures = {
         of.claim.name: inline(drawn[of.claim.figure], of.claim.name)

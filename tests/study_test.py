@@ -10,12 +10,13 @@ import sys
 import pytest
 from sweep_process import run
 
-from experiments import study, study_runs
+from experiments import study_runs
 from experiments.cells import BUDGETS, Cell, cells
 from experiments.cli import claims
 from experiments.cli.claims import HERE
 from experiments.cli.verdicts import Verdict
 from experiments.study import kind
+from experiments.study_claims import PARTS
 from lvm_jax.files import table
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -156,7 +157,7 @@ def test_the_cells_of_the_paper_make_every_table(tmp_path):
     made = {}
     for cell in cells(BUDGETS["paper"], "RELEASE"):
         made.setdefault(cell.part, []).extend(cell.tables.values())
-    for part in (study._NOISY_OR, study._DYNAMICS, study._RECURRING):
+    for part in PARTS:
         asked = _lacking(part, tmp_path) - _OF_COURSE
         assert len(asked) > 15 and asked <= set(made[part.name])
         assert len(made[part.name]) == len(set(made[part.name]))
