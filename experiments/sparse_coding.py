@@ -26,8 +26,16 @@ _DATA = cli.Data(
     "With --data_dir, the data set whose true columns are read; gamma5, gamma10, ... "
     "by --gamma if not given.",
 )
+_LEARNERS = {
+    "alternating_minimization": (
+        sparse_coding.alternating_minimization,
+        sparse_coding.AlternatingMinimizationHyperparams,
+    ),
+    "masked": (sparse_coding.masked, sparse_coding.MaskedHyperparams),
+}
 _SWEEP = cli.Sweep(
-    sparse_coding.AlternatingMinimizationHyperparams, levels=[24, 48, 96]
+    {name: hyperparams for name, (_, hyperparams) in _LEARNERS.items()},
+    levels=[24, 48, 96],
 )
 _RECURRING = cli.Recurring(lambda latents: latents["column"], "entry of the column")
 _GAMMA = flags.DEFINE_float(
@@ -64,7 +72,8 @@ def _dataset(seed: int) -> Dataset:
 
 
 def _task(seed: int) -> lvm_jax.Task:
-    return sparse_coding.task(_dataset(seed), **_DATA.split(seed))
+    learner, _ = _LEARNERS[_SWEEP.learner]
+    return sparse_coding.task(_dataset(seed), learner, **_DATA.split(seed))
 
 
 def _plot_cosines(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:

@@ -9,8 +9,10 @@ import lvm_jax
 from lvm_jax import sparse_coding
 from lvm_jax.sparse_coding import (
     AlternatingMinimizationHyperparams,
+    MaskedHyperparams,
     SparseCoding,
     alternating_minimization,
+    masked,
 )
 from lvm_jax.sparse_coding.alternating_minimization import State
 
@@ -102,3 +104,39 @@ def test_a_sweep_trains_in_float64():
     assert runs.hyperparams.step_size.dtype == np.float64
     assert runs.objective.dtype == np.float32
     assert not runs.diverged.any()
+
+
+@pytest.mark.parametrize("num_latents", [6, 96])
+def test_hidden_variables_are_predicted_from_those_that_are_seen(num_latents):
+    samples = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=20).samples
+    hidden, guard = 0.3, 0.01
+    learner = masked(100, MaskedHyperparams(hidden=hidden, guard=guard))
+    live = np.ones(num_latents, np.float32)
+    state = learner.init(jax.random.key(0), live, samples)
+    columns = np.asarray(state.params.dictionary, np.float64)
+    key = jax.random.key(1)
+    new, info = jax.jit(learner.step)(key, state, live, samples)
+    places = np.asarray(jax.random.uniform(key, (100,)))
+    is_seen = places >= np.sort(places)[30]
+    seen = columns[:, is_seen]
+    gram = np.linalg.inv(seen @ seen.T + guard * np.eye(num_latents))
+    rough = samples[:, is_seen] @ seen.T @ gram
+    h = np.maximum(rough + guard * rough @ gram - sparse_coding.THRESHOLD, 0)
+    residual = h @ columns - samples
+    error = (residual**2).sum(1).mean()
+    np.testing.assert_allclose(info.metrics["error"], error, rtol=1e-3)
+    stepped = columns - 0.1 * h.T @ residual / 20
+    stepped /= np.linalg.norm(stepped, axis=1, keepdims=True)
+    np.testing.assert_allclose(new.params.dictionary, stepped, atol=1e-4)
+
+
+def test_nothing_hidden_is_alternating_minimization():
+    samples = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=20).samples
+    live, plain = np.ones(30, np.float32), alternating_minimization(100)
+    learner = masked(100, MaskedHyperparams(guard=0.0, hidden=0.0))
+    state = plain.init(jax.random.key(0), live, samples)
+    ends = [
+        jax.jit(of.step)(jax.random.key(1), state, live, samples)[0].params.dictionary
+        for of in (plain, learner)
+    ]
+    np.testing.assert_allclose(*ends, atol=1e-6)

@@ -99,10 +99,22 @@ def test_padding_changes_no_code(precision, width):
     assert (codes[:, 8:] == 0).all()
 
 
+@pytest.mark.parametrize("num_latents", [9, 14])
+def test_a_guard_bounds_what_singular_values_are_inverted_to(precision, num_latents):
+    dictionary, x = _unit_rows(num_latents, 12), _unit_rows(5, 12, seed=1)
+    guard = 0.1
+    left, values, right = np.linalg.svd(dictionary.T, full_matrices=False)
+    inverse = (1 - (guard / (values**2 + guard)) ** 2) / values
+    assert inverse.max() < 0.79 / guard**0.5 < 1 / values.min()
+    params = SparseCoding(jnp.asarray(dictionary), guard=guard)
+    found = jax.jit(sparse_coding.least_squares)(params, jnp.asarray(x))
+    np.testing.assert_allclose(found, x @ left * inverse @ right, rtol=1e-4, atol=1e-4)
+
+
 def test_a_cpu_factors_no_batch_of_matrices():
     """A batch is split over threads that may all be waiting for such a batch."""
     codes = jax.jit(jax.vmap(sparse_coding.least_squares))
-    params = SparseCoding(jnp.ones((3, 24, 100)), jnp.zeros(3))
+    params = SparseCoding(jnp.ones((3, 24, 100)), jnp.zeros(3), jnp.zeros(3))
     text = codes.lower(params, jnp.ones((3, 20, 100))).compile().as_text()
     calls = [line for line in text.splitlines() if "lapack_" in line]
     assert calls

@@ -13,7 +13,9 @@
 
 from lvm_jax.sparse_coding.alternating_minimization import (
     AlternatingMinimizationHyperparams,
+    MaskedHyperparams,
     alternating_minimization,
+    masked,
 )
 from lvm_jax.sparse_coding.data import (
     NUM_OBSERVED,
@@ -49,6 +51,7 @@ __all__ = [
     "SPARSITY",
     "THRESHOLD",
     "AlternatingMinimizationHyperparams",
+    "MaskedHyperparams",
     "SparseCoding",
     "alternating_minimization",
     "decode",
@@ -56,6 +59,7 @@ __all__ = [
     "from_truth",
     "least_squares",
     "make",
+    "masked",
     "normalise",
     "paired_columns",
     "read_dataset",

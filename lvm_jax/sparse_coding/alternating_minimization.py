@@ -6,12 +6,19 @@ codes held fixed, and scales the columns to unit length:
 
     h = relu(pinv(A) x - threshold),    A <- normalise(A - rate (A h - x) h^T)
 
+Nearly as many columns as variables fit every sample, whatever they are. Two ways out of
+that are ours: the pseudo-inverse is bounded (`guard`), or the encoder sees some of the
+variables, others in each step, and the columns have to predict the rest (`masked`).
+
 Source: Li, Liang and Risteski, "Recovery Guarantee of Non-negative Matrix
 Factorization via Alternating Updates", NIPS 2016; settings from Buhai et al. 2020.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
+import jax
 import jax.numpy as jnp
 
 from lvm_jax.sparse_coding import model as sparse_coding
@@ -25,10 +32,29 @@ class AlternatingMinimizationHyperparams(NamedTuple):
     Attributes:
       step_size: rate of the dictionary's gradient descent.
       threshold: of the encoder's shifted ReLU.
+      guard: what bounds the pseudo-inverse, see `SparseCoding`.
     """
 
     step_size: float = 0.1
     threshold: float = sparse_coding.THRESHOLD
+    guard: float = 0.0
+
+
+class MaskedHyperparams(NamedTuple):
+    """Numbers of `masked`, the first three those of the algorithm.
+
+    Attributes:
+      step_size: see `AlternatingMinimizationHyperparams`.
+      threshold: likewise.
+      guard: likewise. Some is needed in float32, in which more columns than variables
+        that are seen, without it, have codes that rounding changes by hundredths.
+      hidden: share of the variables that the encoder does not see in a step.
+    """
+
+    step_size: float = 0.1
+    threshold: float = sparse_coding.THRESHOLD
+    guard: float = 0.001
+    hidden: float = 0.5
 
 
 class State(NamedTuple):
@@ -60,19 +86,61 @@ def alternating_minimization(
     Returns:
       Learner with State as its state and SparseCoding as its parameters.
     """
-    hyperparams = hyperparams or AlternatingMinimizationHyperparams()
+
+    def encode(key, params, batch):
+        del key  # Unused.
+        return sparse_coding.encode(params, batch)
+
+    return _learner(
+        num_observed, hyperparams or AlternatingMinimizationHyperparams(), encode
+    )
+
+
+def masked(num_observed: int, hyperparams: MaskedHyperparams | None = None) -> Learner:
+    """Alternating minimization whose encoder does not see all variables.
+
+    In each step a share of the variables, drawn anew, is hidden from the encoder. The
+    error and the gradient are of all. Candidates are judged with nothing hidden.
+
+    Args:
+      num_observed: D.
+      hyperparams: `MaskedHyperparams()` if None.
+
+    Returns:
+      Learner, as `alternating_minimization` returns it.
+    """
+    hyperparams = hyperparams or MaskedHyperparams()
+
+    def encode(key, params, batch):
+        places = jax.random.uniform(key, (num_observed,), jnp.float32)
+        is_seen = jnp.argsort(jnp.argsort(places)) >= hyperparams.hidden * num_observed
+        dictionary = jnp.where(is_seen, params.dictionary, 0)
+        seen = params._replace(dictionary=dictionary)
+        return sparse_coding.encode(seen, jnp.where(is_seen, batch, 0))
+
+    return _learner(num_observed, hyperparams, encode)
+
+
+def _learner(
+    num_observed: int,
+    hyperparams: AlternatingMinimizationHyperparams | MaskedHyperparams,
+    encode: Callable[[chex.PRNGKey, SparseCoding, chex.Array], chex.Array],
+) -> Learner:
+    """A learner that steps with the codes [B, K] of (key, model, batch)."""
 
     def init(key, live, train):
         del train  # Unused.
         params = sparse_coding.init(key, live.size, num_observed)
-        threshold = jnp.asarray(hyperparams.threshold, float)
-        return State(sparse_coding.mask(params, live)._replace(threshold=threshold))
+        params = params._replace(
+            threshold=jnp.asarray(hyperparams.threshold, float),
+            guard=jnp.asarray(hyperparams.guard, float),
+        )
+        return State(sparse_coding.mask(params, live))
 
     def step(key, state, live, batch):
-        del key  # Unused.
         params = sparse_coding.mask(state.params, live)
         dictionary = params.dictionary
-        h = sparse_coding.encode(params, batch)
+        h = encode(key, params, batch)
         residual = sparse_coding.decode(params, h) - batch
         gradient = sparse_coding.gradient(residual, h)
         # The mask also has XLA vectorise the subtraction on a CPU: it does not do

@@ -35,10 +35,13 @@ class SparseCoding(NamedTuple):
       dictionary: [K, D]. A column of A in each row: unit vectors, or zero for
         padding.
       threshold: []. Of the encoder's shifted ReLU; it is not learned.
+      guard: []. What bounds the encoder's pseudo-inverse beyond what rounding asks for,
+        see `least_squares`; none in the study, and not learned.
     """
 
     dictionary: chex.Array
     threshold: chex.Array | float = THRESHOLD
+    guard: chex.Array | float = 0.0
 
 
 def normalise(dictionary: chex.Array) -> chex.Array:
@@ -186,10 +189,11 @@ def least_squares(params: SparseCoding, x: chex.Array) -> chex.Array:
         (1 - (g / (s^2 + g))^2) / s
 
     which is 1 / s where columns are distinct, 0 where some are equal, and at most
-    0.75 / sqrt(g) between the two, where the pseudo-inverse has no bound. The guard
-    is 1e-6 (in float64 1e-11) times the Frobenius norm of A^T A. Rounding adds a
-    few hundredths (in float64 a hundred-thousandth) to codes where columns are equal,
-    and where K > D only because of padding.
+    0.79 / sqrt(g) between the two, where the pseudo-inverse has no bound. The guard
+    is the model's own and, for rounding, 1e-6 (in float64 1e-11) times the Frobenius
+    norm of A^T A. Without one of the model's, rounding adds a few hundredths (in
+    float64 a hundred-thousandth) to codes where columns are equal, and where K > D only
+    because of padding.
 
     Source: Riley, "Solving Systems of Linear Equations with a Positive Definite,
     Symmetric, but Possibly Ill-Conditioned Matrix", 1955 (refinement of a shifted
@@ -207,7 +211,7 @@ def least_squares(params: SparseCoding, x: chex.Array) -> chex.Array:
     is_wide = num_latents > num_observed
     gram = jnp.einsum("dk,dl->kl" if is_wide else "kd,ld->kl", dictionary, dictionary)
     norm = jnp.sqrt(jnp.einsum("kl,kl->", gram, gram))
-    guard = _GUARD[gram.dtype.name] * jnp.where(norm > 0, norm, 1.0)
+    guard = params.guard + _GUARD[gram.dtype.name] * jnp.where(norm > 0, norm, 1.0)
     gram += guard * jnp.eye(len(gram), dtype=gram.dtype)
     inverse_factor = _inverse_factor(gram)
 
