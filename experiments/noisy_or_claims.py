@@ -8,131 +8,37 @@ the five data sets into experiments/figures/. Ten seconds. A cell without a tabl
 left out and named, as are seeds that a table lacks.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.verdicts import (
-    Block,
-    Table,
-    Verdict,
-    above,
-    direction,
-    verdict,
-)
+from experiments.cli.levels import FULL, TRUTHS, Rows, Truths, levels_of, missing
+from experiments.cli.verdicts import Block, Table, Verdict, above, at, direction
 from lvm_jax import report
-from lvm_jax.report import Comparison, Interval, summary
-from lvm_jax.report.rows import group, num_samples
+from lvm_jax.report import Comparison
+from lvm_jax.report.rows import group
 
-_NUM_TRUTHS = 8
+_OF_EIGHT = Truths(8)
 _DATASETS = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
 _MISSPECIFIED = ("IMG-FLIP", "IMG-UNIF")
 _KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _NUM_SEEDS = {"large": 16, "rates": 16, "truths": 4, "em": 4}
 _MOST_SEEDS = 32  # of the other cells
-_LIMITS = {"num_recovered": (0, _NUM_TRUTHS), "full": (0, 1)}
-_TRUTHS, _FULL = _LIMITS
 _LOG_LIKELIHOOD = "held_out_log_likelihood"
 _MOST_HARM = -1.0  # truths, of little harm
-_LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
-
-Rows = Sequence[Mapping[str, Any]]
-
-
-def share_verdict(share: Interval | None) -> str:
-    """Whether a filter gives back the truth, by the interval of how often."""
-    return "no full run" if share is None else above(share, _LEAST_EXACT)
-
-
-def read_cell(tables: Tables, cell: str, datasets: Sequence[str]) -> dict[str, Rows]:
-    """The tables of a cell by data set, without those that are not there.
-
-    Args:
-      tables: of all cells.
-      cell: name.
-      datasets: names.
-    """
-    return {
-        dataset: report.add_shares(rows, _NUM_TRUTHS)
-        for dataset in datasets
-        if (rows := tables.rows(f"{dataset}_{cell}"))
-    }
-
-
-def _at(rows: Rows, level: int) -> Rows:
-    return [row for row in rows if int(row["level"]) == level]
-
-
-def _levels(rows: Rows) -> list[int]:
-    return sorted({int(row["level"]) for row in rows})
 
 
 def _less(rows: Rows, level: int, other: int, column: str) -> Comparison:
-    return report.compare(
-        _at(rows, level), _at(rows, other), column, _LIMITS.get(column)
-    )
-
-
-def _mean(rows: Rows, column: str) -> Interval:
-    is_clustered = num_samples(rows) > 1
-    return summary.interval(rows, column, _LIMITS.get(column), is_clustered)
+    """A level less another."""
+    return _OF_EIGHT.less(at(rows, level=level), at(rows, level=other), column)
 
 
 def _joined(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> dict[str, Rows]:
     """The rows of both cells by data set, of those of the first."""
     return {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
-
-
-def larger(
-    tables: Mapping[str, Rows],
-    columns: Sequence[str] = (_TRUTHS, _FULL),
-    least: int = 2,
-) -> Iterator[Block]:
-    """Larger levels less the smallest, in one family of all columns and data sets.
-
-    Args:
-      tables: by data set.
-      columns: that are compared.
-      least: how many of the largest levels have to recover more.
-    """
-    decided = report.adjust(
-        {
-            (dataset, level, column): _less(rows, level, _levels(rows)[0], column)
-            for dataset, rows in tables.items()
-            for level in _levels(rows)[1:]
-            for column in columns
-        }
-    )
-    lines = []
-    for dataset, rows in tables.items():
-        smallest, *others = _levels(rows)
-        for level in (smallest, *others):
-            line = [dataset, str(level)]
-            for column in columns:
-                form = (0, 100) if column == _FULL else (2, 1)
-                line.append(_mean(_at(rows, level), column).format(*form))
-                known = decided.get((dataset, level, column))
-                line.append(known.format(*form) if known else "")
-            lines.append(line)
-    names = {_TRUTHS: "truths recovered of 8", _FULL: "full recovery, %"}
-    headings = [[names[column], "less the smallest"] for column in columns]
-    yield Table(["data", "latents", *itertools.chain(*headings)], lines)
-    for column in columns:
-        yield Verdict(
-            f"{names[column]} (family of {len(decided)})",
-            {
-                dataset: verdict(
-                    direction(decided[dataset, level, column])
-                    for level in _levels(rows)[1:][-least:]
-                )
-                for dataset, rows in tables.items()
-            },
-        )
 
 
 def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
@@ -141,25 +47,27 @@ def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]
     for dataset in (name for name in main if name in large):
         rows = main[dataset]
         best[dataset] = max(
-            _levels(rows),
-            key=lambda level, rows=rows: _mean(_at(rows, level), _TRUTHS).estimate,
+            levels_of(rows),
+            key=lambda level, rows=rows: (
+                _OF_EIGHT.mean(at(rows, level=level), TRUTHS).estimate
+            ),
         )
-        for level in _levels(large[dataset]):
+        for level in levels_of(large[dataset]):
             family[dataset, level] = _less(
-                [*rows, *large[dataset]], level, best[dataset], _TRUTHS
+                [*rows, *large[dataset]], level, best[dataset], TRUTHS
             )
     if not family:
         return
     lines, says = [], {}
     for (dataset, level), of in report.adjust(family).items():
         says[f"{dataset} at {level}"] = above(of, _MOST_HARM)
-        some = _at(large[dataset], level)
+        some = at(large[dataset], level=level)
         lines.append(
             [
                 dataset,
                 str(level),
-                _mean(some, _TRUTHS).format(2),
-                _mean(some, _FULL).format(0, 100),
+                _OF_EIGHT.mean(some, TRUTHS).format(2),
+                _OF_EIGHT.mean(some, FULL).format(0, 100),
                 str(best[dataset]),
                 of.format(2),
                 direction(of),
@@ -190,21 +98,21 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
         {
             (name, level): _less(rows, level, 8, _LOG_LIKELIHOOD)
             for name, rows in tables.items()
-            for level in _levels(rows)
+            for level in levels_of(rows)
             if level > 16
         }
     )
     lines = []
     for name, rows in tables.items():
-        for level in _levels(rows):
+        for level in levels_of(rows):
             known = exact[name] if level == 16 else bounds.get((name, level))
-            of_level = _at(rows, level)
+            of_level = at(rows, level=level)
             lines.append(
                 [
                     name,
                     str(level),
                     "at least " * (level > 16)
-                    + _mean(of_level, _LOG_LIKELIHOOD).format(2),
+                    + _OF_EIGHT.mean(of_level, _LOG_LIKELIHOOD).format(2),
                     known.format(2) if known else "",
                     _likelihood_verdict(known, level) if known else "",
                     _rank_correlation(of_level),
@@ -222,7 +130,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
         lines,
     )
     truths = report.adjust(
-        {name: _less(rows, 16, 8, _TRUTHS) for name, rows in tables.items()}
+        {name: _less(rows, 16, 8, TRUTHS) for name, rows in tables.items()}
     )
     says = {name: _follows(exact[name], truths[name]) for name in tables}
     yield Verdict("16 less 8 follow the truths", says)
@@ -245,78 +153,42 @@ def _likelihood_verdict(comparison: Comparison, level: int) -> str:
 
 def _rank_correlation(rows: Rows) -> str:
     """Spearman's, of truths recovered and held-out log P(x) over runs."""
-    values = [[row[name] for row in rows] for name in (_TRUTHS, _LOG_LIKELIHOOD)]
+    values = [[row[name] for row in rows] for name in (TRUTHS, _LOG_LIKELIHOOD)]
     if len(set(values[0])) < 2:
         return ""
     return f"{stats.spearmanr(*values).statistic:.2f}"
 
 
 def surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
-    """What the filter makes of models that have all truths, and of the others."""
-    lines, says = [], {}
-    for name, rows in _joined(main, large).items():
-        for level in _levels(rows):
-            if level == _NUM_TRUTHS:
-                continue
-            some = _at(rows, level)
-            full = [row for row in some if row[_FULL]]
-            exact = sum(row["exact_after_filter"] for row in full)
-            share = report.share_interval(exact, len(full)) if full else None
-            says[f"{name} at {level}"] = share_verdict(share)
-            means = {
-                column: np.mean([row[column] for row in some])
-                for column in (
-                    "num_discarded",
-                    "num_kept",
-                    _TRUTHS,
-                    "num_recovered_after_filter",
-                )
-            }
-            lines.append(
-                [
-                    name,
-                    str(level),
-                    f"{means['num_discarded']:.1f}",
-                    f"{level - means['num_discarded'] - means['num_kept']:.1f}",
-                    f"{means['num_kept'] - means['num_recovered_after_filter']:.2f}",
-                    f"{means[_TRUTHS] - means['num_recovered_after_filter']:.2f}",
-                    f"{exact} of {len(full)}",
-                    share.format(0, 100) if share else "",
-                ]
-            )
-    yield Table(
-        [
-            "data",
-            "latents",
-            "discarded",
-            "duplicate",
-            "survivors without a truth",
-            "truths lost by the filter",
-            "exact of full",
-            "share, %",
-        ],
-        lines,
-    )
-    yield Verdict("the filter gives back the truth", says)
+    """What the filter makes of larger models, of both cells."""
+    return _OF_EIGHT.surplus(_joined(main, large))
 
 
 def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
     """Levels at their own best rates, and at one rate for all."""
     own, common = {}, {}
     for name, rows in tables.items():
-        best = [row for level in _levels(rows) for row in best_rate(_at(rows, level))]
+        best = [
+            row for level in levels_of(rows) for row in best_rate(at(rows, level=level))
+        ]
         own[name] = best
         for (rate,), some in group(rows, "theta_rate").items():
             common[f"{name}, {rate}"] = some
     yield "Each level at its own best rate, by the objective on samples that choose:"
     lines = [
-        [name, *(f"{_at(rows, level)[0]['theta_rate']:g}" for level in _levels(rows))]
+        [
+            name,
+            *(
+                f"{at(rows, level=level)[0]['theta_rate']:g}"
+                for level in levels_of(rows)
+            ),
+        ]
         for name, rows in own.items()
     ]
     yield Table(["data", *(f"rate at {k}" for k in (8, 16, 32))], lines)
-    yield from larger(own, (_TRUTHS,))
+    yield from _OF_EIGHT.larger(own, (TRUTHS,))
     yield "One rate for all levels:"
-    yield from larger(common, (_TRUTHS,))
+    yield from _OF_EIGHT.larger(common, (TRUTHS,))
 
 
 def best_rate(rows: Rows) -> Rows:
@@ -330,28 +202,15 @@ def best_rate(rows: Rows) -> Rows:
 _FIVE, _LARGE = ("main", _DATASETS), ("large", _DATASETS)
 
 
-def missing(cell: str, datasets: Sequence[str], tables: Mapping[str, Rows]) -> str:
-    """What of a cell has not run, by the rule; nothing if all of it has."""
-    seeds = range(_NUM_SEEDS.get(cell, _MOST_SEEDS))
-    names = []
-    for name in datasets:
-        found = {row["seed"] for row in tables.get(name, [])}
-        absent = [seed for seed in seeds if seed not in found]
-        if absent and found:
-            name += f" (seeds {absent[0]} to {absent[-1]})"
-        names += [name] * bool(absent)
-    return f"Not there: {cell} of {', '.join(names)}." if names else ""
-
-
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by level, a column for each data set."""
-    main, large = (read_cell(tables, *cell) for cell in (_FIVE, _LARGE))
+    main, large = (_OF_EIGHT.read(tables, *cell) for cell in (_FIVE, _LARGE))
     panels = {
-        name: report.summarise(rows, _NUM_TRUTHS, [])
+        name: report.summarise(rows, _OF_EIGHT.number, [])
         for name, rows in _joined(main, large).items()
     }
     if panels:
-        yield "noisy_or_five", report.plot_data_sets(panels, _NUM_TRUTHS)
+        yield "noisy_or_five", report.plot_data_sets(panels, _OF_EIGHT.number)
 
 
 def _section(
@@ -360,9 +219,10 @@ def _section(
     """A section of cells, and what of them has not run."""
 
     def decided(tables):
-        found = [read_cell(tables, *cell) for cell in cells]
-        for cell, rows in zip(cells, found, strict=True):
-            if lack := missing(*cell, rows):
+        found = [_OF_EIGHT.read(tables, *cell) for cell in cells]
+        for (cell, datasets), rows in zip(cells, found, strict=True):
+            num_seeds = _NUM_SEEDS.get(cell, _MOST_SEEDS)
+            if lack := missing(cell, datasets, num_seeds, rows):
                 yield lack
         if found[0]:
             yield from make(*found)
@@ -373,16 +233,16 @@ def _section(
 CLAIMS = Claims(
     "noisy_or",
     {
-        "1. Larger recovers more": _section(larger, _FIVE),
+        "1. Larger recovers more": _section(_OF_EIGHT.larger, _FIVE),
         "2. Extreme overparameterization harms little": _section(harm, _FIVE, _LARGE),
         "3. Held-out log-likelihood follows": _section(likelihood, _FIVE, _LARGE),
         "4. The surplus is discarded or duplicate": _section(surplus, _FIVE, _LARGE),
-        "5. Batches of 1000": _section(larger, ("batch1000", _DATASETS)),
-        "6. Mean field": _section(larger, ("mean_field", _DATASETS)),
-        "6. EM": _section(larger, ("em", _DATASETS)),
-        "7. Misspecified": _section(larger, ("misspecified", _MISSPECIFIED)),
+        "5. Batches of 1000": _section(_OF_EIGHT.larger, ("batch1000", _DATASETS)),
+        "6. Mean field": _section(_OF_EIGHT.larger, ("mean_field", _DATASETS)),
+        "6. EM": _section(_OF_EIGHT.larger, ("em", _DATASETS)),
+        "7. Misspecified": _section(_OF_EIGHT.larger, ("misspecified", _MISSPECIFIED)),
         "8. One rate for all": _section(rates, ("rates", _DATASETS)),
-        "9. Truths in general": _section(larger, ("truths", _KINDS)),
+        "9. Truths in general": _section(_OF_EIGHT.larger, ("truths", _KINDS)),
     },
     _draw,
 )

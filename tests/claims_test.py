@@ -6,6 +6,8 @@ from sweep_process import run
 
 from experiments import noisy_or_claims as claims
 from experiments.cli.claims import Tables
+from experiments.cli.levels import Truths, missing, share_verdict
+from experiments.cli.verdicts import Verdict, direction
 from lvm_jax import report
 from lvm_jax.files import table
 
@@ -50,9 +52,9 @@ _MANY = (8, 7, 8, 8, 8, 6, 8, 7)
 def test_larger_levels_have_to_recover_more(tmp_path, levels, expected):
     rows = _rows(dict(zip((8, 16, 32), levels, strict=True)))
     table.write_rows(tmp_path / "IMG_main.csv", rows)
-    _, truths, full = claims.larger(
-        claims.read_cell(Tables(tmp_path), "main", ("IMG",))
-    )
+    of_eight = Truths(8)
+    tables = of_eight.read(Tables(tmp_path), "main", ("IMG",))
+    _, truths, full = of_eight.larger(tables)
     assert truths == ("truths recovered of 8 (family of 4)", {"IMG": expected})
     assert full.claim == "full recovery, % (family of 4)"
 
@@ -62,23 +64,23 @@ def test_a_cell_may_be_in_parts(tmp_path):
         rows = [row | {"seed": row["seed"] + first} for row in _rows({8: _FEW})]
         table.write_rows(tmp_path / f"IMG_main_{first}.csv", rows)
     table.write_rows(tmp_path / "IMG-FLIP_main.csv", _rows({8: _MANY}))
-    tables = claims.read_cell(Tables(tmp_path), "main", ("IMG", "PLNT"))
+    tables = Truths(8).read(Tables(tmp_path), "main", ("IMG", "PLNT"))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
-    lack = claims.missing("main", ("IMG", "PLNT"), tables)
+    lack = missing("main", ("IMG", "PLNT"), 32, tables)
     assert lack == "Not there: main of IMG (seeds 16 to 31), PLNT."
-    assert not claims.missing("large", ("IMG",), tables)
+    assert not missing("large", ("IMG",), 16, tables)
 
 
 def test_p_values_count_all_comparisons_of_a_claim():
     alone = report.Comparison(1.0, 0.1, 1.9, 0.03, "Welch")
     family = {name: alone._replace(p_value=0.9) for name in range(9)}
-    assert claims.direction(report.adjust({"one": alone})["one"]) == "more"
+    assert direction(report.adjust({"one": alone})["one"]) == "more"
     decided = report.adjust({"one": alone, **family})["one"]
     assert decided.p_value == pytest.approx(0.3)
-    assert claims.direction(decided) == "undecided"
+    assert direction(decided) == "undecided"
     less = report.adjust({"one": alone._replace(estimate=-1.0)})["one"]
-    assert claims.direction(less) == "less"
+    assert direction(less) == "less"
 
 
 def test_harm_is_little_where_the_interval_stays_above_a_truth():
@@ -106,7 +108,7 @@ def test_log_likelihood_follows_where_it_moves_as_truths_do():
         next(
             block.says["IMG"]
             for block in claims.likelihood({"IMG": _rows({8: few, 16: many})}, {})
-            if isinstance(block, claims.Verdict)
+            if isinstance(block, Verdict)
         )
         for few, many in ((_FEW, _MANY), (_MANY, _FEW), (_FEW, _SAME))
     ]
@@ -131,8 +133,8 @@ def test_the_best_rate_of_a_level_is_chosen_by_the_objective_alone():
 )
 def test_the_filter_is_judged_by_the_share_of_exact_models(counts, expected):
     share = report.share_interval(*counts)
-    assert claims.share_verdict(share) == expected
-    assert claims.share_verdict(None) == "no full run"
+    assert share_verdict(share) == expected
+    assert share_verdict(None) == "no full run"
 
 
 def test_all_claims_are_printed_from_tables(tmp_path):

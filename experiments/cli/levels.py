@@ -1,0 +1,194 @@
+"""Levels of a family compared by the true latents that their runs recover."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.cli.claims import Tables
+from experiments.cli.verdicts import (
+    Block,
+    Table,
+    Verdict,
+    above,
+    at,
+    direction,
+    verdict,
+)
+from lvm_jax import report
+from lvm_jax.report import Comparison, Interval, summary
+from lvm_jax.report.intervals import Limits
+from lvm_jax.report.rows import num_samples
+
+TRUTHS, FULL = "num_recovered", "full"  # columns of a table of kept models
+_LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def levels_of(rows: Rows) -> list[int]:
+    """The levels that rows are of, smallest first."""
+    return sorted({row["level"] for row in rows})
+
+
+def share_verdict(share: Interval | None) -> str:
+    """Whether a filter gives back the truth, by the interval of how often."""
+    return "no full run" if share is None else above(share, _LEAST_EXACT)
+
+
+def missing(
+    cell: str, datasets: Sequence[str], num_seeds: int, tables: Mapping[str, Rows]
+) -> str:
+    """What of a cell has not run, by the rule; nothing if all of it has.
+
+    Args:
+      cell: name.
+      datasets: of the rule.
+      num_seeds: likewise.
+      tables: rows by data set.
+    """
+    names = []
+    for name in datasets:
+        found = {row["seed"] for row in tables.get(name, [])}
+        absent = [seed for seed in range(num_seeds) if seed not in found]
+        if absent and found:
+            name += f" (seeds {absent[0]} to {absent[-1]})"
+        names += [name] * bool(absent)
+    return f"Not there: {cell} of {', '.join(names)}." if names else ""
+
+
+class Truths(NamedTuple):
+    """What the runs of a family are to recover.
+
+    Attributes:
+      number: of true latents.
+      noun: for several of them.
+    """
+
+    number: int
+    noun: str = "truths"
+
+    def read(
+        self, tables: Tables, cell: str, datasets: Sequence[str]
+    ) -> dict[str, Rows]:
+        """The tables of a cell by data set, without those that are not there.
+
+        Args:
+          tables: of all cells.
+          cell: name.
+          datasets: names.
+        """
+        return {
+            dataset: report.add_shares(rows, self.number)
+            for dataset in datasets
+            if (rows := tables.rows(f"{dataset}_{cell}"))
+        }
+
+    def limits(self, column: str) -> Limits | None:
+        """The least and the largest value that a column can have, if there are such."""
+        return {TRUTHS: (0, self.number), FULL: (0, 1)}.get(column)
+
+    def less(self, rows: Rows, others: Rows, column: str) -> Comparison:
+        """How much larger a column is in some rows than in others."""
+        return report.compare(rows, others, column, self.limits(column))
+
+    def mean(self, rows: Rows, column: str) -> Interval:
+        """The mean of a column, over runs or over truths and samples."""
+        is_clustered = num_samples(rows) > 1
+        return summary.interval(rows, column, self.limits(column), is_clustered)
+
+    def title(self, column: str) -> str:
+        """What a table calls the truths or the share of runs with all of them."""
+        names = {TRUTHS: f"{self.noun} recovered of {self.number}"}
+        return names.get(column, "full recovery, %")
+
+    def larger(
+        self,
+        tables: Mapping[str, Rows],
+        columns: Sequence[str] = (TRUTHS, FULL),
+        least: int = 2,
+    ) -> Iterator[Block]:
+        """Larger levels less the smallest, in one family of all columns and data sets.
+
+        Args:
+          tables: by data set.
+          columns: that are compared.
+          least: how many of the largest levels have to recover more.
+        """
+        decided = report.adjust(
+            {
+                (dataset, level, column): self.less(
+                    at(rows, level=level),
+                    at(rows, level=levels_of(rows)[0]),
+                    column,
+                )
+                for dataset, rows in tables.items()
+                for level in levels_of(rows)[1:]
+                for column in columns
+            }
+        )
+        lines = []
+        for dataset, rows in tables.items():
+            for level in levels_of(rows):
+                line = [dataset, str(level)]
+                for column in columns:
+                    form = (0, 100) if column == FULL else (2, 1)
+                    mean = self.mean(at(rows, level=level), column)
+                    known = decided.get((dataset, level, column))
+                    line += [mean.format(*form), known.format(*form) if known else ""]
+                lines.append(line)
+        headings = [[self.title(column), "less the smallest"] for column in columns]
+        yield Table(["data", "latents", *itertools.chain(*headings)], lines)
+        for column in columns:
+            says = {
+                dataset: verdict(
+                    direction(decided[dataset, level, column])
+                    for level in levels_of(rows)[1:][-least:]
+                )
+                for dataset, rows in tables.items()
+            }
+            title = f"{self.title(column)} (family of {len(decided)})"
+            yield Verdict(title, says)
+
+    def surplus(self, tables: Mapping[str, Rows]) -> Iterator[Block]:
+        """What the filter makes of models that have all truths, and of the others.
+
+        Args:
+          tables: by data set.
+        """
+        lines, says = [], {}
+        for name, rows in tables.items():
+            for level in levels_of(rows):
+                if level == self.number:
+                    continue
+                some = at(rows, level=level)
+                full = [row for row in some if row[FULL]]
+                exact = sum(row["exact_after_filter"] for row in full)
+                share = report.share_interval(exact, len(full)) if full else None
+                says[f"{name} at {level}"] = share_verdict(share)
+                discarded, kept, recovered, left = (
+                    np.mean([row[column] for row in some])
+                    for column in (
+                        "num_discarded",
+                        "num_kept",
+                        TRUTHS,
+                        "num_recovered_after_filter",
+                    )
+                )
+                lines.append(
+                    [
+                        name,
+                        str(level),
+                        f"{discarded:.1f}",
+                        f"{level - discarded - kept:.1f}",
+                        f"{kept - left:.2f}",
+                        f"{recovered - left:.2f}",
+                        f"{exact} of {len(full)}",
+                        share.format(0, 100) if share else "",
+                    ]
+                )
+        headings = ["data", "latents", "discarded", "duplicate"]
+        headings += ["survivors without a truth", f"{self.noun} lost by the filter"]
+        yield Table([*headings, "exact of full", "share, %"], lines)
+        yield Verdict("the filter gives back the truth", says)
