@@ -1,7 +1,8 @@
 """Every run of the study: the commands that make the tables that claims are decided on.
 
 A cell is one command and the tables that it leaves. Rules, seeds and epochs are those
-of experiments/noisy_or.md, dynamics.md and recurring.md; a budget takes fewer.
+of experiments/noisy_or.md, sparse_coding.md, dynamics.md and recurring.md; a budget
+takes fewer.
 """
 
 import dataclasses
@@ -44,9 +45,10 @@ class Cell:
     @property
     def num_runs(self) -> int:
         """Runs of all levels, settings and data sets; none if it trains nothing."""
-        if "dataset" not in self.flags:
+        if self.flags.keys().isdisjoint(("dataset", "gamma")):
             return 0
-        counts = [len(self._list(name)) for name in ("levels", "rate", "at")]
+        swept = ("levels", "rate", "at", "step_size", "guard")
+        counts = [len(self._list(name)) for name in swept]
         counts += [len(self._list("data_seed")), int(self.flags.get("num_seeds", 16))]
         return math.prod(counts)
 
@@ -193,6 +195,30 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
         yield cell(name, 1000, 4, 300, name)
 
 
+def _sparse_coding(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
+    def cell(kind, num_seeds, epochs, gamma="10", **flags):
+        flags["num_seeds"] = str(min(num_seeds, budget.num_seeds))
+        flags["epochs"] = str(max(round(epochs * budget.share), 2))
+        if budget.num_samples:
+            flags["num_samples"] = str(budget.num_samples)
+        of = {"gamma": gamma}
+        if data_dir:
+            of = {"dataset": f"gamma{gamma}", "data_dir": data_dir}
+        name = f"gamma{gamma}_{kind}"
+        return Cell(
+            "sparse_coding", name, "sparse_coding", of | flags, {"kept.csv": name}
+        )
+
+    yield cell("main", 32, 2000, levels="24,48")
+    if budget.is_one:
+        return
+    yield cell("main", 32, 2000, "5", levels="24,48")
+    yield cell("rates", 8, 1000, levels="48,96", step_size="0.1,0.3")
+    yield cell("guards", 8, 1000, levels="96", guard="0.001,0.01")
+    yield cell("masked", 8, 1000, levels="96", learner="masked", hidden="0.2")
+    yield cell("long", 8, 3000, levels="96")
+
+
 def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
     """All cells, those of the main claims first.
 
@@ -202,7 +228,7 @@ def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
         and there is no PLNT.
     """
     first, rest = [], []
-    for cell in _noisy_or(budget, data_dir):
+    for cell in (*_noisy_or(budget, data_dir), *_sparse_coding(budget, data_dir)):
         is_first = cell.name.endswith(("_main", "_truths"))
         (first if is_first else rest).append(cell)
     return [*first, *_dynamics(budget), *_recurring(budget), *rest]

@@ -159,7 +159,7 @@ def test_the_cells_of_the_paper_make_every_table(tmp_path):
         made.setdefault(cell.part, []).extend(cell.tables.values())
     for part in PARTS:
         asked = _lacking(part, tmp_path) - _OF_COURSE
-        assert len(asked) > 15 and asked <= set(made[part.name])
+        assert len(asked) > 5 and asked <= set(made[part.name])
         assert len(made[part.name]) == len(set(made[part.name]))
 
 

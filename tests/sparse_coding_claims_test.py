@@ -1,0 +1,95 @@
+"""The claims about sparse coding: verdicts follow the tables."""
+
+import pytest
+
+from experiments import sparse_coding_claims as claims
+from experiments.cli.claims import Tables
+from experiments.cli.verdicts import Table, Verdict
+from lvm_jax.files import table
+
+_FEW = (9, 12, 8, 11, 10, 13, 9, 10)
+_SAME = (10, 11, 9, 10, 11, 12, 8, 11)
+_MANY = (20, 22, 19, 21, 23, 20, 22, 21)
+_ALL = (24, 24, 23, 24, 24, 24, 24, 24)
+_WHY = "3. What holds 96 columns of 100 variables back"
+
+
+def _rows(level, numbers, step_size=0.1, guard=0.0):
+    return [
+        {
+            "dataset": "gamma10",
+            "level": level,
+            "setting": f"step_size={step_size} guard={guard}",
+            "step_size": step_size,
+            "guard": guard,
+            "seed": seed,
+            "epoch": 1000,
+            "num_discarded": level - 26,
+            "num_kept": 26,
+            "num_recovered": number,
+            "num_recovered_after_filter": number,
+            "diverged": False,
+        }
+        for seed, number in enumerate(numbers)
+    ]
+
+
+def _blocks(folder, section):
+    return list(claims.CLAIMS.sections[section](Tables(folder)))
+
+
+def _why(folder, plain, guards, hidden, fast, few=_MANY):
+    rates = [*_rows(48, few), *_rows(48, _ALL, 0.3)]
+    rates += [*_rows(96, plain), *_rows(96, fast, 0.3)]
+    table.write_rows(folder / "gamma10_rates.csv", rates)
+    of_guards = (
+        _rows(96, of, guard=g) for g, of in zip((0.001, 0.01), guards, strict=True)
+    )
+    table.write_rows(
+        folder / "gamma10_guards.csv", [*next(of_guards), *next(of_guards)]
+    )
+    table.write_rows(folder / "gamma10_masked.csv", _rows(96, hidden, guard=0.001))
+    return _blocks(folder, _WHY)
+
+
+def test_a_reason_is_what_helps_where_it_is_taken_away(tmp_path):
+    less = (1, 2, 0, 2, 3, 1, 0, 1)
+    *_, verdict = _why(tmp_path, _FEW, (less, less), _SAME, _ALL)
+    assert verdict.says == {
+        "the pseudo-inverse is unbounded": "refuted",
+        "the encoder fits every sample": "undecided",
+        "it is slow": "holds, and is the whole of it",
+    }
+    *_, verdict = _why(tmp_path, _FEW, (less, _MANY), _MANY, _MANY)
+    assert verdict.says["the pseudo-inverse is unbounded"].startswith("holds, and")
+    slow = verdict.says["it is slow"]  # 48 of the same rate recover 24
+    assert slow == "holds; that it is the whole of it: undecided"
+
+
+def test_where_nothing_is_lost_there_is_nothing_to_explain(tmp_path):
+    *_, verdict = _why(tmp_path, _MANY, (_FEW, _FEW), _SAME, _ALL)
+    assert verdict == Verdict("96 recover fewer than 48", {"": "undecided"})
+
+
+def test_longer_runs_are_compared_with_those_of_the_main_table(tmp_path):
+    main = [*_rows(24, _FEW), *_rows(48, _ALL)]
+    table.write_rows(tmp_path / "gamma10_main.csv", main)
+    table.write_rows(tmp_path / "gamma10_long.csv", _rows(96, _ALL))
+    blocks = _why(tmp_path, _FEW, (_FEW, _FEW), _SAME, _ALL)
+    (lines,) = (block.lines for block in blocks if isinstance(block, Table))
+    assert lines[-1][0] == "96 as they are, longer"
+    assert lines[-1][-1].startswith("+0.00 [")
+    assert "Not there" not in "".join(of for of in blocks if isinstance(of, str))
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "expected"),
+    [(_FEW, _MANY, "holds"), (_FEW, _SAME, "undecided"), (_MANY, _FEW, "refuted")],
+)
+def test_one_larger_level_decides(tmp_path, few, many, expected):
+    main = [*_rows(24, few), *_rows(48, many)]
+    table.write_rows(tmp_path / "gamma10_main.csv", main)
+    lack, _, truths, _ = _blocks(tmp_path, "1. Larger recovers more")
+    assert lack == "Not there: main of gamma10 (seeds 8 to 31), gamma5."
+    assert truths.claim == "columns recovered of 24 (family of 2)"
+    assert truths.says == {"gamma10": expected}
