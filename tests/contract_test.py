@@ -701,6 +701,20 @@ def test_a_learner_that_breaks_the_contract_is_refused(logger, change, message):
         Sweep(task, logger.plan, devices=jax.devices()[:1]).record_shapes(1)
 
 
+def test_a_chunk_is_lowered_for_devices_that_a_sweep_does_not_have(logger):
+    one, *others = jax.devices()
+    sweep_ = Sweep(logger.task, logger.plan, devices=[one])
+    lowered = sweep_.lower(others)
+    assert lowered.compile().input_shardings[0][1][0].live.device_set == {*others}
+    runs, _ = lowered.out_info
+    for found, expected in zip(
+        jax.tree.leaves(runs[0].state),
+        jax.tree.leaves(sweep_.run_shapes()[0].state),
+        strict=True,
+    ):
+        assert found.shape[1:] == expected.shape[1:]
+
+
 def test_every_run_epoch_and_bucket_has_batches_of_its_own(logged):
     samples, _, _ = logged
     buckets = samples[..., 0] // 100

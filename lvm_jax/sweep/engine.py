@@ -154,21 +154,42 @@ class Sweep:
     @functools.cached_property
     def _chunk(self) -> Compiled:
         """The compiled chunk of epochs, for the shapes of this sweep."""
-        runs = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=self._sharding
-            ),
-            self._padded_shapes,
-        )
-        data = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=leaf.sharding
-            ),
-            self._data,
-        )
-        span = jax.tree.map(jax.typeof, (np.int32(0), np.int32(0)))
-        leaves, treedef = jax.tree.flatten((data, runs, span))
+        leaves, treedef = jax.tree.flatten(self._chunk_shapes(self._program.mesh))
         return compiled(self._program, self.plan.precision, treedef, tuple(leaves))
+
+    def _chunk_shapes(self, mesh: Mesh) -> tuple[Data, tuple[Run, ...], Any]:
+        """Shapes and types of a chunk's arguments, and where they lie."""
+
+        def on(spec, tree):
+            sharding = NamedSharding(mesh, spec)
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=sharding
+                ),
+                tree,
+            )
+
+        span = jax.tree.map(jax.typeof, (np.int32(0), np.int32(0)))
+        return (
+            on(PartitionSpec(), self._data),
+            on(PartitionSpec(AXIS), self._padded_shapes),
+            span,
+        )
+
+    def lower(self, devices: Sequence[jax.Device]) -> jax.stages.Lowered:
+        """The chunk of epochs, lowered for devices that need not be there.
+
+        Args:
+          devices: for example of a topology of `jax.experimental.topologies`. Their
+            number divides that of the runs of each group, spare ones included.
+
+        Returns:
+          What `compile` makes the program of these devices of.
+        """
+        mesh = Mesh(np.array(devices), (AXIS,))
+        with self._settings():
+            chunk = jitted(self._program._replace(mesh=mesh)).chunk
+            return chunk.lower(*self._chunk_shapes(mesh))
 
     @functools.cached_property
     def _padded_shapes(self) -> tuple[Run, ...]:
