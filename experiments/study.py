@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 
 from experiments import cli, study_runs
 from experiments.cells import BUDGETS, cells
+from experiments.cli import made
 from experiments.cli.claims import HERE, Claims, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, show
 from experiments.study_claims import OURS, PARTS, STUDY, Claim
@@ -48,11 +49,13 @@ class Decided(NamedTuple):
       claim: which.
       blocks: tables, text and the verdicts that count, of its sections.
       kind: holds, fails, undecided, measured, or none if there are no results.
+      sources: lines that say how its tables were made.
     """
 
     claim: Claim
     blocks: list[Block]
     kind: str
+    sources: list[str]
 
     @property
     def word(self) -> str:
@@ -119,7 +122,8 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
     found = kind(_verdicts(blocks))
     if found == "none" and any(isinstance(block, Table) for block in blocks):
         found = "measured"
-    return Decided(claim, blocks, found)
+    sources = made.lines(tables.names, made.read(tables.folder))
+    return Decided(claim, blocks, found, sources)
 
 
 def _blocks(section: Callable[..., Iterator[Block]], tables: Tables) -> list[Block]:

@@ -4,6 +4,8 @@ What has its table is not run again, and what was stopped goes on: every binary 
 durable. `WORKDIR/PART/NAME` is a cell's workdir, `WORKDIR/tables/PART` has its table.
 """
 
+import contextlib
+import json
 import os
 import pathlib
 import shlex
@@ -14,7 +16,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from experiments.cells import Cell
+from experiments.cli import made
 from lvm_jax.files import atomic
+from lvm_jax.training import workdir as layout
 
 _START = 20.0  # seconds of a process before it trains
 _SECONDS = 0.014  # of a core for a unit of cost, before any is measured
@@ -127,11 +131,15 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _keep(cell: Cell, workdir: pathlib.Path) -> None:
-    folder = tables(workdir) / cell.part
+    """Copies the tables of a cell that has ended, and notes how they were made."""
+    folder, own = tables(workdir) / cell.part, workdir / cell.part / cell.name
     folder.mkdir(parents=True, exist_ok=True)
-    for file, name in cell.tables.items():
-        if file:
-            content = (workdir / cell.part / cell.name / file).read_bytes()
-            atomic.replace(
-                folder / f"{name}.csv", lambda out, content=content: out.write(content)
-            )
+    files = {file: name for file, name in cell.tables.items() if file}
+    for file, name in files.items():
+        content = (own / file).read_bytes()
+        atomic.replace(
+            folder / f"{name}.csv", lambda out, content=content: out.write(content)
+        )
+    with contextlib.suppress(FileNotFoundError, KeyError):  # It has trained nothing.
+        about = json.loads((own / layout.FLAGS).read_text())
+        made.add(folder, files.values(), made.Made(**about["made"]))

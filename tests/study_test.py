@@ -2,17 +2,19 @@
 
 import collections
 import html.parser
+import json
 import pathlib
 import re
 import signal
 import sys
 
+import jax
 import pytest
 from sweep_process import run
 
 from experiments import study_runs
 from experiments.cells import BUDGETS, Cell, cells
-from experiments.cli import claims
+from experiments.cli import claims, made
 from experiments.cli.claims import HERE
 from experiments.cli.verdicts import Verdict
 from experiments.study import kind
@@ -178,7 +180,7 @@ def test_a_smaller_budget_has_cells_of_the_same_names_and_fewer_runs():
 
 def _fake_cells(tmp_path, monkeypatch, status):
     """Two cells whose process writes a table and ends, and what has run."""
-    made = [
+    asked = [
         Cell("noisy_or", name, "noisy_or", {"dataset": name}, {"kept.csv": name})
         for name in ("IMG", "UNIF")
     ]
@@ -189,32 +191,41 @@ def _fake_cells(tmp_path, monkeypatch, status):
         ran.append(workdir.name)
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "kept.csv").write_text("level\n8\n")
+        about = {"made": made.here(jax.devices()[:1])}
+        (workdir / "flags.json").write_text(json.dumps(about))
         return status.get(workdir.name, 0)
 
     monkeypatch.setattr(study_runs, "_status", end)
-    return made, ran
+    return asked, ran
 
 
 def test_cells_run_once_and_a_failure_stops_no_other(tmp_path, monkeypatch):
     status = {"IMG": 2}
-    made, ran = _fake_cells(tmp_path, monkeypatch, status)
-    failures = study_runs.run(made, tmp_path)
+    asked, ran = _fake_cells(tmp_path, monkeypatch, status)
+    failures = study_runs.run(asked, tmp_path)
     assert failures == ["noisy_or IMG ended with status 2"] and ran == ["IMG", "UNIF"]
-    assert [study_runs.is_done(cell, tmp_path) for cell in made] == [False, True]
-    *lines, total = study_runs.describe(made, tmp_path)
+    assert [study_runs.is_done(cell, tmp_path) for cell in asked] == [False, True]
+    *lines, total = study_runs.describe(asked, tmp_path)
     assert len(lines) == 1 and "--dataset=IMG" in lines[0]
     assert total.startswith("1 of 2 cells are missing: 48 runs")
     status.clear()
-    assert study_runs.run(made, tmp_path) == []
+    assert study_runs.run(asked, tmp_path) == []
     assert ran == ["IMG", "UNIF", "IMG"]
     table_ = study_runs.tables(tmp_path) / "noisy_or" / "IMG.csv"
     assert table_.read_text() == "level\n8\n"
+    known = made.read(table_.parent)
+    (how,) = set(known.values())
+    assert list(known) == ["IMG", "UNIF"] and how.machine.startswith("1 core of ")
+    assert made.lines(["IMG", "CON8", "UNIF"], known) == [
+        f"IMG, UNIF: {how.date}, {how.machine}, JAX {jax.__version__}",
+        "CON8: not known when and where",
+    ]
 
 
 def test_a_signal_stops_all_cells(tmp_path, monkeypatch):
-    made, ran = _fake_cells(tmp_path, monkeypatch, {"IMG": 143})
+    asked, ran = _fake_cells(tmp_path, monkeypatch, {"IMG": 143})
     with pytest.raises(SystemExit) as stopped:
-        study_runs.run(made, tmp_path)
+        study_runs.run(asked, tmp_path)
     assert stopped.value.code == 143 and ran == ["IMG"]
 
 

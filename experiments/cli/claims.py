@@ -1,5 +1,6 @@
 """Claims: tables of a study, what is decided on them, and how it is shown."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,14 +15,17 @@ from lvm_jax import report
 HERE = pathlib.Path(__file__).parents[1]
 
 
-class Tables(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Tables:
     """A folder of tables, of which some may not be there.
 
     Attributes:
       folder: where.
+      names: of those that have been read, as keys.
     """
 
     folder: pathlib.Path
+    names: dict[str, None] = dataclasses.field(default_factory=dict)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of NAME.csv, and of NAME_0.csv, NAME_16.csv, ... where it is in parts.
@@ -31,6 +35,7 @@ class Tables(NamedTuple):
         parts = sorted(self.folder.glob(f"{name}_*.csv"))
         parts = [path for path in parts if path.stem[len(name) + 1 :].isdigit()]
         paths = [*self.folder.glob(f"{name}.csv"), *parts]
+        self.names.update(dict.fromkeys(path.stem for path in paths))
         return [row for path in paths for row in report.read_rows(path)]
 
     def lacking(self, names: Iterable[str]) -> Iterator[str]:

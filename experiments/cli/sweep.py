@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 import lvm_jax
-from experiments.cli import failure
+from experiments.cli import failure, made
 from experiments.cli.definitions import (
     define_fields,
     define_levels,
@@ -423,4 +423,5 @@ class Sweep:
         if not devices.is_first_process():
             sys.exit(0)
         about = {"flags": given_flags(), "plan": plan_as_json(plan)}
+        about["made"] = made.here(self._devices)
         workdir.write_json(self.workdir / workdir.FLAGS, about)
