@@ -1,11 +1,14 @@
 """The page of the whole study: verdicts follow the tables, and it is sound HTML."""
 
 import collections
+import html
 import html.parser
 import json
 import pathlib
 import re
+import shutil
 import signal
+import subprocess
 import sys
 
 import jax
@@ -110,6 +113,35 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
         for of in (text, report):
             (row,) = re.findall(rf">{re.escape(claim)}</a></td>\n(.*?)</td>", of)
             assert row.endswith(f" {word}")
+
+
+_MEASURE = """<iframe id="page" width="{width}" height="800" srcdoc="{text}"></iframe>
+<script>window.onload = () => {{
+  const root = document.getElementById("page").contentDocument.documentElement;
+  document.title = root.scrollWidth + " " + root.scrollHeight;
+}}</script>"""
+
+
+@pytest.mark.slow  # Starts a browser.
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path, width):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    text = html.escape((HERE / "report.html").read_text())
+    page = tmp_path / "page.html"
+    page.write_text(_MEASURE.format(width=width, text=text))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    flags.append(f"--user-data-dir={tmp_path / 'profile'}")
+    done = subprocess.run(
+        [chromium, *flags, f"--window-size={width + 50},900", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    shown, height = re.search(r"<title>(\d+) (\d+)</title>", done.stdout).groups()
+    assert int(shown) <= width and int(height) > 5000
 
 
 def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
