@@ -179,7 +179,7 @@ def is_joined() -> bool:
 def memory(devices: Iterable[jax.Device]) -> int:
     """Bytes of memory that each of the devices of this process has.
 
-    Host devices share the machine's.
+    Host devices share the machine's, or what a container may have of it.
 
     Args:
       devices: of one kind, some of them this process'.
@@ -189,7 +189,34 @@ def memory(devices: Iterable[jax.Device]) -> int:
     limit = (own[0].memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return limit
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(own)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, *control_group_limits()) // len(own)
+
+
+def control_group_limits(
+    root: pathlib.Path = pathlib.Path("/sys/fs/cgroup"),
+    own: pathlib.Path = pathlib.Path("/proc/self/cgroup"),
+) -> Iterator[int]:
+    """Bytes that the control groups of this process, and those around them, may use.
+
+    Source: the Linux kernel's cgroup-v1/memory and cgroup-v2.
+
+    Args:
+      root: where their file system is mounted.
+      own: lines ID:CONTROLLERS:PATH of the groups that the process is in.
+    """
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            file = "memory.limit_in_bytes" if controllers else "memory.max"
+            top = root / "memory" if controllers else root
+            group = pathlib.PurePosixPath(path.lstrip("/"))
+            for place in (group, *group.parents):
+                # A container does not see the path, and has its own group at the top.
+                with contextlib.suppress(OSError, ValueError):
+                    yield int((top / place / file).read_text())
 
 
 def is_first_process() -> bool:
