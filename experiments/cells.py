@@ -11,15 +11,18 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from experiments.dynamics_claims import TIMES
+from experiments.noise_claims import DATASETS as NOISE
+from experiments.noise_claims import ESTIMATORS
+from experiments.noisy_or_claims import DATASETS as FIVE
+from experiments.noisy_or_claims import KINDS
+from experiments.recurring_claims import HARD
+from experiments.surplus_claims import DATASETS as SURPLUS
+from experiments.surplus_claims import TIMES
 
-_FIVE = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
-_KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _PUBLISHED = ("IMG", "PLNT", "CON8")  # whose samples are the authors'
-_HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
 _AT = ",".join(map(str, TIMES))
-_ESTIMATORS = ("nvil", "rloo8", "noisy3", "local_expectation", "rloo2", "noisy1")
-_ESTIMATORS += ("rloo4",)
+# NVIL first, which the others are compared with, and batches of 80 apart.
+_ESTIMATORS = tuple(name for name in ESTIMATORS if name != "batch80")
 # What a run-epoch takes against NVIL's, roughly.
 _WEIGHTS = {"mean_field": 60, "em": 200, "rloo8": 4, "local_expectation": 5}
 
@@ -113,10 +116,10 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
         name = f"{dataset}_{kind}"
         return Cell("noisy_or", name, "noisy_or", flags, {"kept.csv": name})
 
-    five = _FIVE[:1] if budget.is_one else _FIVE
+    five = FIVE[:1] if budget.is_one else FIVE
     five = [name for name in five if name != "PLNT" or data_dir]
     yield from (cell("main", name, 32, 1000) for name in five)
-    for name in _KINDS[:1] if budget.is_one else _KINDS:
+    for name in KINDS[:1] if budget.is_one else KINDS:
         yield cell("truths", name, 4, 300, data_seed=_seeds(16, budget))
     for name in five:
         yield cell("rates", name, 16, 300, rate="0.01,0.04,0.1")
@@ -147,7 +150,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
     course["tables"] = "{workdir}/tables/dynamics"
     yield Cell("dynamics", "course", "course_tables", course, {"": "states"})
     yield cell("IMG_nearest", learner="nearest", levels="8", epochs="200")
-    datasets = ("IMG",) if budget.is_one else ("IMG", "CON8")
+    datasets = SURPLUS[:1] if budget.is_one else SURPLUS
     if not budget.is_one:
         yield cell("CON8_late", levels="8,16", epochs="200")
         yield cell("IMG_ten", levels="10", epochs="200")
@@ -158,7 +161,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
         yield cell(
             f"{name}_{change}", learner=change, at=_AT, levels=level, epochs="200"
         )
-    for name in ("IMG",) if budget.is_one else ("IMG", "CON8", "UNIF"):
+    for name in NOISE[:1] if budget.is_one else NOISE:
         of_noise = {"binary": "noise", "num_seeds": "32"}
         of_noise["levels"] = "8" if budget.is_one else "8,16,32"
         for estimator in _ESTIMATORS[:2] if budget.is_one else _ESTIMATORS:
@@ -183,15 +186,15 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
             tables = {"calibration.csv": name}
         return Cell("recurring", name, "recurring", flags, tables)
 
-    for kind in _KINDS[1:2] if budget.is_one else _KINDS:
+    for kind in KINDS[1:2] if budget.is_one else KINDS:
         yield cell(kind, 1000, 8, 300, levels="8,16,32,64")
         if not budget.is_one:
             yield cell(kind, 500, 8, 600)
             yield cell(kind, 3000, 4, 100)
     yield cell("INDEPENDENT", 1000, 8, 300, "INDEPENDENT")
-    for kind in _KINDS[1:2] if budget.is_one else _KINDS[:2]:
+    for kind in KINDS[1:2] if budget.is_one else KINDS[:2]:
         yield cell(kind, 1000, 4, 300, f"{kind}_calibration", calibrate="2")
-    for name in () if budget.is_one else _HARD:
+    for name in () if budget.is_one else HARD:
         yield cell(name, 1000, 4, 300, name)
 
 

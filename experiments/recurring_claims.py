@@ -25,14 +25,14 @@ from experiments.cli.verdicts import (
     direction,
     verdict,
 )
+from experiments.noisy_or_claims import KINDS
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, style
 
-_KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _CALIBRATED = ("UNIF-DRAWN", "CON8")
 _SAMPLES = (500, 1000, 3000)
 _NUM_DATA_SETS = {500: 8, 1000: 8, 3000: 4}  # of each kind
-_HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
+HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
 _NOTHING = "INDEPENDENT"
 _FIXED = (8, 16, 32)
 _RUNS = (4, 8, 16)
@@ -118,7 +118,7 @@ def _precision(tables: Mapping[int, Mapping[str, Rows]]) -> Iterator[Block]:
 def _decided(size: int, of_kinds: Mapping[str, Rows], decided: str) -> str:
     """The verdict, if all data sets of the rule are there."""
     num_sets = [len({row["data_seed"] for row in rows}) for rows in of_kinds.values()]
-    is_whole = num_sets == [_NUM_DATA_SETS[size]] * len(_KINDS)
+    is_whole = num_sets == [_NUM_DATA_SETS[size]] * len(KINDS)
     return decided if is_whole else "not decided: data sets are lacking"
 
 
@@ -228,9 +228,9 @@ def _calibration(tables: Tables) -> Iterator[Block]:
 
 
 def _hard(tables: Tables) -> Iterator[Block]:
-    yield from tables.lacking(_HARD)
+    yield from tables.lacking(HARD)
     lines = []
-    for name in _HARD:
+    for name in HARD:
         rows = recommended(read(tables, name))
         if not rows:
             continue
@@ -295,9 +295,7 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
 def _sizes(tables: Tables) -> dict[int, dict[str, list[dict[str, Any]]]]:
     """Rows of levels by number of samples and kind, of those that are there."""
     found = {
-        size: {
-            kind: rows for kind in _KINDS if (rows := read(tables, f"{kind}_{size}"))
-        }
+        size: {kind: rows for kind in KINDS if (rows := read(tables, f"{kind}_{size}"))}
         for size in _SAMPLES
     }
     return {size: of_kinds for size, of_kinds in found.items() if of_kinds}
@@ -309,7 +307,7 @@ def _section(
     """A section of all sizes, and the names of tables that are not there."""
 
     def decided(tables):
-        places = itertools.product(_SAMPLES, _KINDS)
+        places = itertools.product(_SAMPLES, KINDS)
         yield from tables.lacking(f"{kind}_{size}" for size, kind in places)
         if sizes := _sizes(tables):
             yield from make(*arguments, sizes)

@@ -3,8 +3,8 @@
 import pytest
 from sweep_process import run
 
-from experiments import dynamics_claims as claims
 from experiments.cli import verdicts as verdicts_
+from experiments.noise_claims import noise_verdict
 from lvm_jax.files import table
 from lvm_jax.report import Comparison, Interval
 
@@ -55,7 +55,7 @@ def test_a_small_difference_is_alike_and_a_large_one_has_a_direction(
     ],
 )
 def test_noise_helps_if_less_of_it_harms_and_more_does_not(lower, added, verdict):
-    assert claims.noise_verdict(lower, added) == verdict
+    assert noise_verdict(lower, added) == verdict
 
 
 def _kept(level, truths, **more):

@@ -32,6 +32,11 @@ def levels_of(rows: Rows) -> list[int]:
     return sorted({row["level"] for row in rows})
 
 
+def renamed(rows: Rows, name: str) -> list[dict[str, Any]]:
+    """Rows of another level, so that they are not paired with those of their own."""
+    return [{**row, "level": name} for row in rows]
+
+
 def share_verdict(share: Interval | None) -> str:
     """Whether a filter gives back the truth, by the interval of how often."""
     return "no full run" if share is None else above(share, _LEAST_EXACT)
@@ -89,11 +94,11 @@ class Truths(NamedTuple):
         """The least and the largest value that a column can have, if there are such."""
         return {TRUTHS: (0, self.number), FULL: (0, 1)}.get(column)
 
-    def less(self, rows: Rows, others: Rows, column: str) -> Comparison:
+    def less(self, rows: Rows, others: Rows, column: str = TRUTHS) -> Comparison:
         """How much larger a column is in some rows than in others."""
         return report.compare(rows, others, column, self.limits(column))
 
-    def mean(self, rows: Rows, column: str) -> Interval:
+    def mean(self, rows: Rows, column: str = TRUTHS) -> Interval:
         """The mean of a column, over runs or over truths and samples."""
         is_clustered = num_samples(rows) > 1
         return summary.interval(rows, column, self.limits(column), is_clustered)

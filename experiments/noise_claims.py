@@ -1,0 +1,121 @@
+"""Does noise help? What the tables of estimators say, section 6 of the dynamics."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from experiments.cli.claims import Tables
+from experiments.cli.levels import Rows, Truths, renamed
+from experiments.cli.verdicts import Block, Table, Verdict, at, direction
+from lvm_jax import report
+from lvm_jax.report.rows import group
+
+_EIGHT = Truths(8)
+DATASETS = ("IMG", "UNIF", "CON8")
+_LEVELS = (8, 16, 32)
+_LOWER = ("rloo8", "local_expectation", "batch80")
+_ADDED = ("noisy1", "noisy3")
+ESTIMATORS = ("nvil", *_ADDED, "batch80", "rloo2", "rloo4", "rloo8", _LOWER[1])
+
+
+def noise(tables: Tables) -> Iterator[Block]:
+    """Other estimators less NVIL, and the variance of each."""
+    names = (*ESTIMATORS, "variances")
+    yield from tables.lacking(
+        f"{of}_{name}" for of, name in itertools.product(DATASETS, names)
+    )
+    yield from _of_estimators(
+        {
+            (dataset, name): rows
+            for dataset, name in itertools.product(DATASETS, ESTIMATORS)
+            if (rows := tables.rows(f"{dataset}_{name}"))
+        }
+    )
+    yield from _variances(
+        [row for dataset in DATASETS for row in tables.rows(f"{dataset}_variances")]
+    )
+
+
+def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
+    if not tables:
+        return
+    levels = sorted({row["level"] for rows in tables.values() for row in rows})
+    places = [
+        (dataset, level, name)
+        for dataset, level, name in itertools.product(DATASETS, levels, ESTIMATORS)
+        if at(tables.get((dataset, name), ()), level=level)
+    ]
+    family = {
+        (dataset, level, name): _EIGHT.less(
+            renamed(at(tables[dataset, name], level=level), name),
+            at(tables[dataset, "nvil"], level=level),
+        )
+        for dataset, level, name in places
+        if name != "nvil" and at(tables.get((dataset, "nvil"), ()), level=level)
+    }
+    found = report.adjust(family)
+    headings = ["data", "latents", "estimator", "rate", "truths of 8"]
+    headings += ["full recovery, %", "held-out ELBO, nats"]
+    headings += [f"less nvil (family of {len(family)})", ""]
+    lines = []
+    for dataset, level, name in places:
+        rows = at(tables[dataset, name], level=level)
+        full = report.share_interval(
+            sum(row["num_recovered"] == _EIGHT.number for row in rows), len(rows)
+        )
+        elbo = report.mean_interval([row["held_out_elbo"] for row in rows])
+        difference = found.get((dataset, level, name))
+        cells = [dataset, f"{level}", name, f"{rows[0]['rate']:g}"]
+        cells += [_EIGHT.mean(rows).format(2), full.format(0, 100), elbo.format(2)]
+        if difference:
+            cells += [difference.format(2), direction(difference)]
+        lines.append([*cells, "", ""][: len(headings)])
+    yield Table(headings, lines)
+    harms = {}
+    for what, names in (("lower variance", _LOWER), ("added noise", _ADDED)):
+        of_cells = {}
+        for (dataset, level, name), own in found.items():
+            if name in names:
+                of_cells.setdefault((dataset, level), set()).add(direction(own))
+        less, more = (
+            sum(way in ways for ways in of_cells.values()) for way in ("less", "more")
+        )
+        harms[what] = less - more
+        yield f"{what}: less at {less}, more at {more} of {len(of_cells)} cells"
+    says = noise_verdict(*harms.values())
+    asked = set(itertools.product(DATASETS, _LEVELS, _LOWER + _ADDED))
+    if lacking := asked - found.keys():
+        says = (
+            f"not decided: {len(lacking)} of {len(asked)} comparisons are lacking, "
+            f"by the others {says}"
+        )
+    yield Verdict("noise helps", {"": says})
+
+
+def noise_verdict(lower: int, added: int) -> str:
+    """What lower variance and added noise say of the claim that noise helps.
+
+    Args:
+      lower: cells that lower variance harms, less those that it helps.
+      added: likewise, of added noise.
+    """
+    if lower < 0:
+        return "refuted"
+    return "holds" if lower > 0 and added <= 0 else "undecided"
+
+
+def _variances(rows: Rows) -> Iterator[Block]:
+    if not rows:
+        return
+    yield "Variance of q's gradient by the squared length of its mean:"
+    moments = sorted({row["epoch"] for row in rows})
+    lines = []
+    for (dataset, name), own in group(rows, "dataset", "estimator").items():
+        values = [
+            [row["relative_variance"] for row in at(own, epoch=moment)]
+            for moment in moments
+        ]
+        cells = [f"{np.median(of):.3g}" if of else "-" for of in values]
+        lines.append([dataset, name, *cells])
+    yield Table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
