@@ -97,7 +97,9 @@ def plot_data_sets(
         raise ValueError("expected summaries of every data set, got none")
     levels = {name: [row.level for row in of] for name, of in summaries.items()}
     width = max(1.55, *(_panel_width(names, 2) for names in levels.values()))
-    figure = style.new_figure(width * len(summaries) + 0.5, 2 * _HEIGHT - 0.9)
+    # A legend beside them takes as much as two of many panels.
+    width = max(width * len(summaries) + 0.5, len(summaries) + 2.9)
+    figure = style.new_figure(width, 2 * _HEIGHT - 0.9)
     grid = figure.subplots(2, len(summaries), sharex="col", sharey="row", squeeze=False)
     rows = (
         (_RECOVERED_FIELDS, f"truths recovered, of {num_truths}", num_truths),
