@@ -2,6 +2,7 @@ r"""Recovery of sparse coding dictionaries by level of overparameterization.
 
     python -m experiments.sparse_coding --epochs 1000 --workdir runs/gamma10
     python -m experiments.sparse_coding --samples mine.csv --workdir runs/mine
+    python -m experiments.sparse_coding --levels 96 --step_size 0.3 --workdir runs/fast
 
 Draws 10 000 samples of 24 columns in pairs ten degrees apart, learns dictionaries of
 24, 48 and 96 columns from them, 16 seeds each, and counts the true columns that come
@@ -86,10 +87,22 @@ def _plot_cosines(task: lvm_jax.Task, results: lvm_jax.Results) -> Figure:
     )
 
 
+def _plan() -> lvm_jax.Plan:
+    plan = _SWEEP.plan(precision=_PRECISION.value)
+    if _SWEEP.learner == "masked":
+        for name in plan.settings:
+            hidden = plan.hyperparams(plan.levels[0], name).hidden
+            if hidden >= 1:
+                raise ValueError(
+                    f"expected a share below 1 of hidden variables, got {hidden:g}"
+                )
+    return plan
+
+
 def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
-    plan = _SWEEP.plan(precision=_PRECISION.value)
+    plan = _plan()
     _RECURRING.check(plan, _DATA.seeds)
     trained = _SWEEP.train_each(_task, _DATA.seeds, plan)
     results, task = next(iter(trained.values()))

@@ -166,6 +166,10 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
         (["--data_dir", "nowhere"], "got no folder"),
         (["--dataset", "gamma10"], "expected --data_dir"),
         (["--precision", "float16"], "precision=float16"),
+        (
+            ["--learner=masked", "--hidden=0.5,1"],
+            "a share below 1 of hidden variables, got 1",
+        ),
     ],
 )
 def test_bad_sparse_coding_is_one_line_and_leaves_nothing(tmp_path, args, message):
