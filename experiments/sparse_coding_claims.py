@@ -7,13 +7,21 @@ in experiments/sparse_coding.md, prints the tables that stand there, and draws t
 figures into experiments/figures/. Ten seconds. What has no table is named.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
 from experiments.cli.levels import FULL, TRUTHS, Rows, Truths, missing
-from experiments.cli.verdicts import Block, Table, Verdict, above, at, direction
+from experiments.cli.verdicts import (
+    Block,
+    Table,
+    Verdict,
+    above,
+    at,
+    direction,
+    together,
+)
 from lvm_jax import report
 from lvm_jax.report import Comparison
 
@@ -69,22 +77,26 @@ def interventions(cells: Mapping[str, Rows]) -> dict[tuple[str, str], Rows]:
     return {place: rows for place, rows in found.items() if rows}
 
 
-def reason(comparisons: Sequence[Comparison], shortfalls: Sequence[Comparison]) -> str:
-    """Whether something holds larger dictionaries back, and how much of it that is.
+def part(comparisons: Iterable[Comparison]) -> str:
+    """Whether something holds larger dictionaries back.
 
     Args:
-      comparisons: of each way to take it away, with it less without, adjusted.
-      shortfalls: of what is then recovered less what fewer columns do.
+      comparisons: of each way to take it away: with it taken away less as they are.
     """
     directions = [direction(comparison) for comparison in comparisons]
     if "more" in directions:
-        best = max(zip(comparisons, shortfalls, strict=True), key=lambda of: of[0])[1]
-        whole = above(best, _LEAST)
-        return {"holds": "holds, and is the whole of it"}.get(
-            whole, f"holds; that it is the whole of it: {whole}"
-        )
-    is_less = all(direction == "less" for direction in directions)
-    return "refuted" if is_less else "undecided"
+        return "holds"
+    return "refuted" if set(directions) == {"less"} else "undecided"
+
+
+def whole(shortfalls: Iterable[Comparison | None]) -> str:
+    """Whether something is the whole of what holds larger dictionaries back.
+
+    Args:
+      shortfalls: of what is recovered without it less what fewer columns do, all that
+        are asked for; None of those that have not run.
+    """
+    return together(above(of, _LEAST) if of else "undecided" for of in shortfalls)
 
 
 def _why(tables: Tables) -> Iterator[Block]:
@@ -94,69 +106,79 @@ def _why(tables: Tables) -> Iterator[Block]:
         if lack := missing(cell, (_PAIRED,), num_seeds, rows):
             yield lack
         cells[cell] = rows.get(_PAIRED, [])
-    of_rates = cells["rates"]
-    if not of_rates:
+    if not cells["rates"]:
         return
-    plain, few = (at(of_rates, level=k, step_size=_RATE) for k in (_MANY, _BEST))
-    few_fast = at(of_rates, level=_BEST, step_size=_FAST)
+    plain, few, few_fast = (
+        at(cells["rates"], level=level, step_size=rate)
+        for level, rate in ((_MANY, _RATE), (_BEST, _RATE), (_BEST, _FAST))
+    )
     found = interventions(cells)
     decided = report.adjust(
-        {place: _OF_24.less(rows, plain, TRUTHS) for place, rows in found.items()}
+        {place: _OF_24.less(rows, plain) for place, rows in found.items()}
     )
     shortfalls = {
-        place: _OF_24.less(rows, few_fast if place[0] == _SLOW else few, TRUTHS)
+        place: _OF_24.less(rows, few_fast if place[0] == _SLOW else few)
         for place, rows in found.items()
     }
-    start = _OF_24.less(plain, few, TRUTHS)
+    start = _OF_24.less(plain, few)
     lines = [
         _line("48 columns as they are", few),
         _line("48, thrice the rate", few_fast),
-        _line("96 as they are", plain, "", start.format(2)),
+        _line("96 as they are", plain, None, start),
     ]
     lines += [
-        _line(f"96, {how}", rows, decided[of, how].format(2), of_few.format(2))
-        for ((of, how), rows), of_few in zip(
-            found.items(), shortfalls.values(), strict=True
-        )
+        _line(f"96, {place[1]}", rows, decided[place], shortfalls[place])
+        for place, rows in found.items()
     ]
-    lines += _long(tables, cells["long"])
+    main = _OF_24.read(tables, "main", (_PAIRED,)).get(_PAIRED, [])
+    many_long, few_long = cells["long"], at(main, level=_BEST)
+    long = None
+    if many_long and few_long:
+        long = _OF_24.less(many_long, few_long)
+        lines.append(_line("48 as they are, longer", few_long))
+        lines.append(_line("96 as they are, longer", many_long, None, long))
     headings = ["learned", "epochs", _OF_24.title(TRUTHS), _OF_24.title(FULL)]
     headings += ["active columns", f"less 96 as they are (family of {len(decided)})"]
     yield Table([*headings, "less 48 of the same rate"], lines)
+    yield from _reasons(start, decided, shortfalls, long)
+
+
+def _reasons(
+    start: Comparison,
+    decided: Mapping[tuple[str, str], Comparison],
+    shortfalls: Mapping[tuple[str, str], Comparison],
+    long: Comparison | None,
+) -> Iterator[Verdict]:
+    """A verdict for each reason that was tried, if there is something to explain."""
     if direction(start) != "less":
         yield Verdict("96 recover fewer than 48", {"": "undecided"})
         return
-    says = {}
-    for of in dict.fromkeys(of for of, _ in found):
-        places = [place for place in found if place[0] == of]
-        ways = (map(of_all.get, places) for of_all in (decided, shortfalls))
-        says[of] = reason(*map(list, ways))
-    yield Verdict("what holds 96 of 100 back", says)
+    for of in dict.fromkeys(of for of, _ in decided):
+        ways = [place for place in decided if place[0] == of]
+        says = {"of it": part(decided[place] for place in ways)}
+        if says["of it"] == "holds":
+            best = max(ways, key=lambda place: decided[place].estimate)
+            asked = [shortfalls[best], *([long] if of == _SLOW else [])]
+            says["all of it"] = whole(asked)
+        yield Verdict(f"96 recover fewer because {of}", says)
 
 
-def _line(name: str, rows: Rows, more: str = "", less: str = "") -> list[str]:
+def _line(
+    name: str,
+    rows: Rows,
+    more: Comparison | None = None,
+    less: Comparison | None = None,
+) -> list[str]:
     """A line of the table of 96 columns."""
     active = [row["num_kept"] for row in rows]
     return [
         name,
         str(max(row["epoch"] for row in rows)),
-        _OF_24.mean(rows, TRUTHS).format(2),
+        _OF_24.mean(rows).format(2),
         _OF_24.mean(rows, FULL).format(0, 100),
         f"{sum(active) / len(active):.1f}",
-        more,
-        less,
+        *(of.format(2) if of else "" for of in (more, less)),
     ]
-
-
-def _long(tables: Tables, rows: Rows) -> Iterator[list[str]]:
-    """96 columns after 3000 epochs less 48 after 2000, if they are there."""
-    main = _OF_24.read(tables, "main", (_PAIRED,)).get(_PAIRED, [])
-    if not rows or not main:
-        return
-    few = at(main, level=_BEST)
-    yield _line("48 columns as they are, longer", few)
-    less = _OF_24.less(rows, few, TRUTHS).format(2)
-    yield _line("96 as they are, longer", rows, "", less)
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
