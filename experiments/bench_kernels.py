@@ -85,7 +85,9 @@ def _compiled(level: int, devices: list[jax.Device]) -> tuple[kernels.Loop, int]
     sweep = lvm_jax.Sweep(task, plan, devices=jax.devices()[:1])
     text = sweep.lower(devices).compile().as_text()
     if _HLO.value:
-        (pathlib.Path(_HLO.value) / f"nvil_{level}.txt").write_text(text)
+        folder = pathlib.Path(_HLO.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"nvil_{level}.txt").write_text(text)
     return kernels.read(text), len(task.train) // _BATCH_SIZE.value
 
 
@@ -100,20 +102,21 @@ def main() -> None:
         program, num_steps = _compiled(level, devices)
         (epoch,) = (loop for loop in program.loops if list(loop.find(num_steps)))
         (step,) = epoch.find(num_steps)
-        seconds = sum(
-            kernel.seconds(latency, _BANDWIDTH, _SPEED) for kernel in step.kernels
+        seconds, of_epoch = (
+            sum(
+                number * kernel.seconds(latency, _BANDWIDTH, _SPEED)
+                for kernel, number in loop.launched()
+            )
+            for loop in (step, epoch)
         )
-        launches = epoch.launches()
-        rest = (launches - num_steps * step.launches()) * latency
-        of_epoch = num_steps * seconds + rest
         of_table = _NUM_DATA_SETS * _NUM_EPOCHS * of_epoch / 60
         total += of_table
         cells = [
             str(level),
             str(step.launches()),
-            f"{sum(kernel.num_bytes for kernel in step.kernels) / 1e6:.0f}",
-            f"{sum(kernel.flop for kernel in step.kernels) / 1e9:.2f}",
-            str(launches),
+            f"{sum(of.num_bytes * number for of, number in step.launched()) / 1e6:.0f}",
+            f"{sum(of.flop * number for of, number in step.launched()) / 1e9:.2f}",
+            str(epoch.launches()),
             f"{seconds * 1e6:.0f}",
             f"{of_epoch * 1e3:.0f}",
             f"{of_table:.1f}",

@@ -75,7 +75,7 @@ class Budget(NamedTuple):
 
     Attributes:
       num_seeds: at most, of each level.
-      share: of the epochs of noisy-OR's own cells.
+      share: of the epochs of the cells of noisy-OR and of sparse coding.
       data_seeds: at most.
       num_samples: of drawn samples, or None for the rule's.
       is_one: whether each kind of cell is run on one data set alone, at two levels,
@@ -213,10 +213,10 @@ def _sparse_coding(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
         )
 
     yield cell("main", 32, 2000, levels="24,48")
+    yield cell("rates", 8, 1000, levels="48,96", step_size="0.1,0.3")
     if budget.is_one:
         return
     yield cell("main", 32, 2000, "5", levels="24,48")
-    yield cell("rates", 8, 1000, levels="48,96", step_size="0.1,0.3")
     yield cell("guards", 8, 1000, levels="96", guard="0.001,0.01")
     yield cell("masked", 8, 1000, levels="96", learner="masked", hidden="0.2")
     yield cell("long", 8, 3000, levels="96")
@@ -227,8 +227,8 @@ def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
 
     Args:
       budget: how much of the rules.
-      data_dir: the study's published release; without it IMG and CON8 are drawn anew
-        and there is no PLNT.
+      data_dir: the study's published release; without it IMG, CON8 and the true
+        columns of sparse coding are drawn anew and there is no PLNT.
     """
     first, rest = [], []
     for cell in (*_noisy_or(budget, data_dir), *_sparse_coding(budget, data_dir)):

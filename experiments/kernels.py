@@ -36,6 +36,12 @@ class Instruction(NamedTuple):
         """Names of the instructions that it takes."""
         return re.findall(r"%([\w.\-]+)", self.arguments)
 
+    @property
+    def called_target(self) -> str:
+        """What a custom call calls; nothing of another operation."""
+        found = re.search(r'\bcustom_call_target="([^"]*)"', self.rest)
+        return found.group(1) if found else ""
+
     def called(self, how: str) -> str | None:
         """The computation that it names as `calls`, `body`, ..."""
         found = re.search(rf"\b{how}=%([\w.\-]+)", self.rest)
@@ -79,10 +85,17 @@ class Loop(NamedTuple):
     kernels: tuple[Kernel, ...]
     loops: tuple["Loop", ...]
 
+    def launched(self) -> Iterator[tuple[Kernel, int]]:
+        """Kernels of a trip, and how often each; loops of unknown length run once."""
+        for kernel in self.kernels:
+            yield kernel, 1
+        for loop in self.loops:
+            for kernel, number in loop.launched():
+                yield kernel, number * (loop.trips or 1)
+
     def launches(self) -> int:
-        """Kernels of a trip, with the loops in it; of unknown length, they run once."""
-        inner = (loop.launches() * (loop.trips or 1) for loop in self.loops)
-        return len(self.kernels) + sum(inner)
+        """How many kernels a trip launches."""
+        return sum(number for _, number in self.launched())
 
     def find(self, trips: int) -> Iterator["Loop"]:
         """The loops in it that run so often."""
@@ -183,6 +196,10 @@ def _flop(inside: Sequence[Instruction], outside: dict[str, str]) -> int:
     kinds = outside | {inner.name: inner.kind for inner in inside}
     total = 0
     for inner in inside:
+        if "gemm" in inner.called_target:
+            raise ValueError(
+                f"expected products as dots, got {inner.name} of a library"
+            )
         if inner.op != "dot":
             continue
         dims = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", inner.rest)

@@ -8,14 +8,14 @@ the five data sets into experiments/figures/. Ten seconds. A cell without a tabl
 left out and named, as are seeds that a table lacks.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, TRUTHS, Rows, Truths, levels_of, missing
+from experiments.cli.levels import FULL, TRUTHS, Rows, Truths, levels_of
 from experiments.cli.verdicts import Block, Table, Verdict, above, at, direction
 from lvm_jax import report
 from lvm_jax.report import Comparison
@@ -199,12 +199,11 @@ def best_rate(rows: Rows) -> Rows:
     )
 
 
-_FIVE, _LARGE = ("main", DATASETS), ("large", DATASETS)
-
-
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by level, a column for each data set."""
-    main, large = (_OF_EIGHT.read(tables, *cell) for cell in (_FIVE, _LARGE))
+    main, large = (
+        _OF_EIGHT.read(tables, cell, names) for cell, names, _ in (_FIVE, _LARGE)
+    )
     panels = {
         name: report.summarise(rows, _OF_EIGHT.number, [])
         for name, rows in _joined(main, large).items()
@@ -213,36 +212,27 @@ def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
         yield "noisy_or_five", report.plot_data_sets(panels, _OF_EIGHT.number)
 
 
-def _section(
-    make: Callable[..., Iterator[Block]], *cells: tuple[str, Sequence[str]]
-) -> Callable[[Tables], Iterator[Block]]:
-    """A section of cells, and what of them has not run."""
-
-    def decided(tables):
-        found = [_OF_EIGHT.read(tables, *cell) for cell in cells]
-        for (cell, datasets), rows in zip(cells, found, strict=True):
-            num_seeds = _NUM_SEEDS.get(cell, _MOST_SEEDS)
-            if lack := missing(cell, datasets, num_seeds, rows):
-                yield lack
-        if found[0]:
-            yield from make(*found)
-
-    return decided
+def _cell(name: str, datasets: Sequence[str]) -> tuple[str, Sequence[str], int]:
+    return name, datasets, _NUM_SEEDS.get(name, _MOST_SEEDS)
 
 
+_FIVE, _LARGE = _cell("main", DATASETS), _cell("large", DATASETS)
+_section, _larger = _OF_EIGHT.section, _OF_EIGHT.larger
 CLAIMS = Claims(
     "noisy_or",
     {
-        "1. Larger recovers more": _section(_OF_EIGHT.larger, _FIVE),
+        "1. Larger recovers more": _section(_larger, _FIVE),
         "2. Extreme overparameterization harms little": _section(harm, _FIVE, _LARGE),
         "3. Held-out log-likelihood follows": _section(likelihood, _FIVE, _LARGE),
         "4. The surplus is discarded or duplicate": _section(surplus, _FIVE, _LARGE),
-        "5. Batches of 1000": _section(_OF_EIGHT.larger, ("batch1000", DATASETS)),
-        "6. Mean field": _section(_OF_EIGHT.larger, ("mean_field", DATASETS)),
-        "6. EM": _section(_OF_EIGHT.larger, ("em", DATASETS)),
-        "7. Misspecified": _section(_OF_EIGHT.larger, ("misspecified", _MISSPECIFIED)),
-        "8. One rate for all": _section(rates, ("rates", DATASETS)),
-        "9. Truths in general": _section(_OF_EIGHT.larger, ("truths", KINDS)),
+        "5. Batches of 1000": _section(_OF_EIGHT.larger, _cell("batch1000", DATASETS)),
+        "6. Mean field": _section(_OF_EIGHT.larger, _cell("mean_field", DATASETS)),
+        "6. EM": _section(_larger, _cell("em", DATASETS)),
+        "7. Misspecified": _section(
+            _OF_EIGHT.larger, _cell("misspecified", _MISSPECIFIED)
+        ),
+        "8. One rate for all": _section(rates, _cell("rates", DATASETS)),
+        "9. Truths in general": _section(_OF_EIGHT.larger, _cell("truths", KINDS)),
     },
     _draw,
 )

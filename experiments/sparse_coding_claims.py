@@ -7,12 +7,16 @@ in experiments/sparse_coding.md, prints the tables that stand there, and draws t
 figures into experiments/figures/. Ten seconds. What has no table is named.
 """
 
+import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, TRUTHS, Rows, Truths, missing
+from experiments.cli.levels import FULL, TRUTHS, Rows, Truths
 from experiments.cli.verdicts import (
     Block,
     Table,
@@ -27,61 +31,73 @@ from lvm_jax.report import Comparison
 
 _OF_24 = Truths(24, "columns")
 _DATASETS = ("gamma10", "gamma5")
-_PAIRED = "gamma10"  # of which 96 columns are learned
-_CELLS = {"rates": 8, "guards": 8, "masked": 8, "long": 8}  # seeds of each
-_NUM_SEEDS = 32  # of the others
+_OF_MANY = "gamma10"  # of which 96 columns are learned
+_MAIN = ("main", _DATASETS, 32)  # and the number of seeds
+_CELLS = [(name, (_OF_MANY,), 8) for name in ("rates", "guards", "masked", "long")]
 _MANY, _BEST = 96, 48
 _RATE, _FAST = 0.1, 0.3
 _GUARDS = (0.001, 0.01)
 _LEAST = -3.0  # columns less, where a reason is the whole of it
-_UNBOUNDED = "the pseudo-inverse is unbounded"
+_UNBOUNDED = "small singular values are inverted"
 _FITTING = "the encoder fits every sample"
-_SLOW = "it is slow"
+_SLOW = "they are slow"
+_A_REASON, _THE_WHOLE = "a reason", "the whole reason"
 
 
-def _main(tables: Tables) -> Iterator[Block | Mapping[str, Rows]]:
-    """What is lacking, and the rows by data set last."""
-    rows = _OF_24.read(tables, "main", _DATASETS)
-    if lack := missing("main", _DATASETS, _NUM_SEEDS, rows):
-        yield lack
-    yield rows
+class Way(NamedTuple):
+    """A way to take a reason away.
+
+    Attributes:
+      reason: for which 96 columns might recover fewer.
+      how: it is taken away.
+      rows: of 96 columns without it.
+      others: of 96 columns with it, otherwise the same.
+      few: of 48 columns that these are to come up to.
+    """
+
+    reason: str
+    how: str
+    rows: Rows
+    others: Rows
+    few: Rows
 
 
-def _larger(tables: Tables) -> Iterator[Block]:
-    *lack, rows = _main(tables)
-    yield from lack
-    if rows:
-        yield from _OF_24.larger(rows, least=1)
-
-
-def _surplus(tables: Tables) -> Iterator[Block]:
-    *lack, rows = _main(tables)
-    yield from lack
-    if rows:
-        yield from _OF_24.surplus(rows)
-
-
-def interventions(cells: Mapping[str, Rows]) -> dict[tuple[str, str], Rows]:
-    """Runs of 96 columns by the reason that was taken away, and how it was.
+def ways(rates: Rows, guards: Rows, masked: Rows) -> list[Way]:
+    """All of them, of which some may have no rows.
 
     Args:
-      cells: rows by cell.
+      rates: of the cell.
+      guards: likewise.
+      masked: likewise.
     """
-    of_guards = at(cells["guards"], level=_MANY)
-    found = {
-        (_UNBOUNDED, f"guard {guard:g}"): at(of_guards, guard=guard)
-        for guard in _GUARDS
-    }
-    found[_FITTING, "a fifth hidden"] = at(cells["masked"], level=_MANY)
-    found[_SLOW, "thrice the rate"] = at(cells["rates"], level=_MANY, step_size=_FAST)
-    return {place: rows for place, rows in found.items() if rows}
+    plain, few, fast, few_fast = (
+        at(rates, level=level, step_size=rate)
+        for rate in (_RATE, _FAST)
+        for level in (_MANY, _BEST)
+    )
+    of_guards = {guard: at(guards, guard=guard) for guard in _GUARDS}
+    return [
+        *(
+            Way(_UNBOUNDED, f"guard {guard:g}", rows, plain, few)
+            for guard, rows in of_guards.items()
+        ),
+        Way(_FITTING, "guard 0.001, a fifth hidden", masked, of_guards[0.001], few),
+        Way(_SLOW, "thrice the rate", fast, plain, few_fast),
+    ]
+
+
+def _less(rows: Rows, others: Rows) -> Comparison:
+    """Columns recovered in some rows less others; not a number where there are none."""
+    if rows and others:
+        return _OF_24.less(rows, others)
+    return Comparison(*[math.nan] * 4, "")
 
 
 def part(comparisons: Iterable[Comparison]) -> str:
     """Whether something holds larger dictionaries back.
 
     Args:
-      comparisons: of each way to take it away: with it taken away less as they are.
+      comparisons: of each way to take it away: without it less with it, adjusted.
     """
     directions = [direction(comparison) for comparison in comparisons]
     if "more" in directions:
@@ -89,78 +105,62 @@ def part(comparisons: Iterable[Comparison]) -> str:
     return "refuted" if set(directions) == {"less"} else "undecided"
 
 
-def whole(shortfalls: Iterable[Comparison | None]) -> str:
+def whole(shortfalls: Iterable[Comparison]) -> str:
     """Whether something is the whole of what holds larger dictionaries back.
 
     Args:
       shortfalls: of what is recovered without it less what fewer columns do, all that
-        are asked for; None of those that have not run.
+        are asked for.
     """
-    return together(above(of, _LEAST) if of else "undecided" for of in shortfalls)
+    return together(above(of, _LEAST) for of in shortfalls)
 
 
-def _why(tables: Tables) -> Iterator[Block]:
-    cells = {}
-    for cell, num_seeds in _CELLS.items():
-        rows = _OF_24.read(tables, cell, (_PAIRED,))
-        if lack := missing(cell, (_PAIRED,), num_seeds, rows):
-            yield lack
-        cells[cell] = rows.get(_PAIRED, [])
-    if not cells["rates"]:
-        return
-    plain, few, few_fast = (
-        at(cells["rates"], level=level, step_size=rate)
-        for level, rate in ((_MANY, _RATE), (_BEST, _RATE), (_BEST, _FAST))
-    )
-    found = interventions(cells)
-    decided = report.adjust(
-        {place: _OF_24.less(rows, plain) for place, rows in found.items()}
-    )
-    shortfalls = {
-        place: _OF_24.less(rows, few_fast if place[0] == _SLOW else few)
-        for place, rows in found.items()
-    }
-    start = _OF_24.less(plain, few)
+def _why(
+    rates: Mapping[str, Rows],
+    guards: Mapping[str, Rows],
+    masked: Mapping[str, Rows],
+    long: Mapping[str, Rows],
+    main: Mapping[str, Rows],
+) -> Iterator[Block]:
+    """What 96 columns recover with a reason taken away, and as they are for longer."""
+    of = [cell.get(_OF_MANY, []) for cell in (rates, guards, masked)]
+    tried = ways(*of)
+    compared = [_less(way.rows, way.others) for way in tried]
+    decided = list(report.adjust(dict(enumerate(compared))).values())
+    short = [_less(way.rows, way.few) for way in tried]
+    plain, few, few_fast = tried[-1].others, tried[0].few, tried[-1].few
+    start = _less(plain, few)
     lines = [
         _line("48 columns as they are", few),
         _line("48, thrice the rate", few_fast),
-        _line("96 as they are", plain, None, start),
+        _line("96 as they are", plain, less=start),
     ]
     lines += [
-        _line(f"96, {place[1]}", rows, decided[place], shortfalls[place])
-        for place, rows in found.items()
+        _line(f"96, {way.how}", way.rows, more, less)
+        for way, more, less in zip(tried, decided, short, strict=True)
+        if way.rows
     ]
-    main = _OF_24.read(tables, "main", (_PAIRED,)).get(_PAIRED, [])
-    many_long, few_long = cells["long"], at(main, level=_BEST)
-    long = None
+    many_long, few_long = long.get(_OF_MANY, []), main.get(_OF_MANY, [])
+    few_long = at(few_long, level=_BEST)
+    shortfall = _less(many_long, few_long)
     if many_long and few_long:
-        long = _OF_24.less(many_long, few_long)
-        lines.append(_line("48 as they are, longer", few_long))
-        lines.append(_line("96 as they are, longer", many_long, None, long))
-    headings = ["learned", "epochs", _OF_24.title(TRUTHS), _OF_24.title(FULL)]
-    headings += ["active columns", f"less 96 as they are (family of {len(decided)})"]
+        lines.append(_line("48 as they are, 2000 epochs", few_long))
+        lines.append(_line("96 as they are, 3000 epochs", many_long, less=shortfall))
+    headings = ["learned", "kept after, mean", _OF_24.title(TRUTHS)]
+    headings += [_OF_24.title(FULL), "active columns"]
+    headings += [f"less with the reason (family of {len(decided)})"]
     yield Table([*headings, "less 48 of the same rate"], lines)
-    yield from _reasons(start, decided, shortfalls, long)
-
-
-def _reasons(
-    start: Comparison,
-    decided: Mapping[tuple[str, str], Comparison],
-    shortfalls: Mapping[tuple[str, str], Comparison],
-    long: Comparison | None,
-) -> Iterator[Verdict]:
-    """A verdict for each reason that was tried, if there is something to explain."""
     if direction(start) != "less":
-        yield Verdict("96 recover fewer than 48", {"": "undecided"})
+        yield Verdict("96 recover fewer than 48", {_OF_MANY: "undecided"})
         return
-    for of in dict.fromkeys(of for of, _ in decided):
-        ways = [place for place in decided if place[0] == of]
-        says = {"of it": part(decided[place] for place in ways)}
-        if says["of it"] == "holds":
-            best = max(ways, key=lambda place: decided[place].estimate)
-            asked = [shortfalls[best], *([long] if of == _SLOW else [])]
-            says["all of it"] = whole(asked)
-        yield Verdict(f"96 recover fewer because {of}", says)
+    for name in dict.fromkeys(way.reason for way in tried):
+        own = [index for index, way in enumerate(tried) if way.reason == name]
+        says = {_A_REASON: part(decided[index] for index in own)}
+        if says[_A_REASON] == "holds":
+            best = max(own, key=lambda index: decided[index].estimate)
+            longer = [shortfall] if name == _SLOW else []
+            says[_THE_WHOLE] = whole([short[best], *longer])
+        yield Verdict(f"96 recover fewer because {name}", says)
 
 
 def _line(
@@ -170,13 +170,13 @@ def _line(
     less: Comparison | None = None,
 ) -> list[str]:
     """A line of the table of 96 columns."""
-    active = [row["num_kept"] for row in rows]
+    active = [row["level"] - row["num_discarded"] for row in rows]
     return [
         name,
-        str(max(row["epoch"] for row in rows)),
+        f"{np.mean([row['epoch'] for row in rows]):.0f}",
         _OF_24.mean(rows).format(2),
         _OF_24.mean(rows, FULL).format(0, 100),
-        f"{sum(active) / len(active):.1f}",
+        f"{np.mean(active):.1f}",
         *(of.format(2) if of else "" for of in (more, less)),
     ]
 
@@ -194,9 +194,15 @@ def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
 CLAIMS = Claims(
     "sparse_coding",
     {
-        "1. Larger recovers more": _larger,
-        "2. The surplus is discarded or duplicate": _surplus,
-        "3. What holds 96 columns of 100 variables back": _why,
+        "1. Larger recovers more": _OF_24.section(
+            functools.partial(_OF_24.larger, least=1), _MAIN
+        ),
+        "2. The surplus is discarded or duplicate": _OF_24.section(
+            _OF_24.surplus, _MAIN
+        ),
+        "3. What holds 96 columns of 100 variables back": _OF_24.section(
+            _why, *_CELLS, (_MAIN[0], (_OF_MANY,), _MAIN[2])
+        ),
     },
     _draw,
 )

@@ -109,7 +109,7 @@ def test_a_sweep_trains_in_float64():
 @pytest.mark.parametrize("num_latents", [6, 96])
 def test_hidden_variables_are_predicted_from_those_that_are_seen(num_latents):
     samples = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=20).samples
-    hidden, guard = 0.3, 0.01
+    hidden, guard = np.float32(0.3), 0.01  # of which 100 are more than 30
     learner = masked(100, MaskedHyperparams(hidden=hidden, guard=guard))
     live = np.ones(num_latents, np.float32)
     state = learner.init(jax.random.key(0), live, samples)

@@ -6,7 +6,7 @@ from sweep_process import run
 
 from experiments import noisy_or_claims as claims
 from experiments.cli.claims import Tables
-from experiments.cli.levels import Truths, missing, share_verdict
+from experiments.cli.levels import Truths, lacking, share_verdict
 from experiments.cli.verdicts import Verdict, direction
 from lvm_jax import report
 from lvm_jax.files import table
@@ -67,9 +67,9 @@ def test_a_cell_may_be_in_parts(tmp_path):
     tables = Truths(8).read(Tables(tmp_path), "main", ("IMG", "PLNT"))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
-    lack = missing("main", ("IMG", "PLNT"), 32, tables)
-    assert lack == "Not there: main of IMG (seeds 16 to 31), PLNT."
-    assert not missing("large", ("IMG",), 16, tables)
+    lack = lacking(("IMG", "PLNT"), 32, tables)
+    assert list(lack.values()) == ["IMG (seeds 16 to 31)", "PLNT"]
+    assert not lacking(("IMG",), 16, tables)
 
 
 def test_p_values_count_all_comparisons_of_a_claim():
@@ -134,7 +134,7 @@ def test_the_best_rate_of_a_level_is_chosen_by_the_objective_alone():
 def test_the_filter_is_judged_by_the_share_of_exact_models(counts, expected):
     share = report.share_interval(*counts)
     assert share_verdict(share) == expected
-    assert share_verdict(None) == "no full run"
+    assert share_verdict(None) == "not decided: no full run"
 
 
 def test_all_claims_are_printed_from_tables(tmp_path):

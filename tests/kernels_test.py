@@ -41,9 +41,24 @@ rhs_contracting_dims={0}, operand_precision={highest,highest}
   ROOT %tuple = (s32[], f32[3,24]{1,0}) tuple(%i, %new)
 }
 
+%rounds (r: (s32[])) -> (s32[]) {
+  %r = (s32[]) parameter(0)
+  %k = s32[] get-tuple-element(%r), index=0
+  %next = s32[] add(%k, %k)
+  ROOT %t = (s32[]) tuple(%next)
+}
+
+%captured (y: (s32[])) -> (s32[]) {
+  %y = (s32[]) parameter(0)
+  ROOT %w = (s32[]) while(%y), condition=%cond, body=%rounds
+}
+
 ENTRY %main (x: (s32[], f32[3,24])) -> (s32[], f32[3,24]) {
   %x = (s32[], f32[3,24]{1,0}) parameter(0)
   %c = (s32[], f32[3,24]{1,0}) copy(%x)
+  %zero = s32[] constant(0)
+  %start = (s32[]) tuple(%zero)
+  %called = (s32[]) call(%start), to_apply=%captured
   ROOT %while = (s32[], f32[3,24]{1,0}) while(%c), condition=%cond, body=%body, \
 backend_config={"known_trip_count":{"n":"3"}}
 }
@@ -52,7 +67,9 @@ backend_config={"known_trip_count":{"n":"3"}}
 
 def test_a_part_of_an_operand_counts_as_the_part():
     program = kernels.read(_TEXT)
-    assert program.launches() == 1 + 3 * 2
+    assert program.launches() == 1 + 3 * 2 + 1
+    numbers = {kernel.name: number for kernel, number in program.launched()}
+    assert numbers == {"c": 1, "fusion": 3, "new": 3, "next": 1}
     assert [kernel.name for kernel in program.kernels] == ["c"]
     (loop,) = program.find(3)
     product, update = loop.kernels
@@ -76,6 +93,13 @@ def test_what_a_cpu_compiles_is_read_as_well():
     text = scan.lower(np.ones((4, 4)), np.ones((7, 4, 4))).compile().as_text()
     (loop,) = kernels.read(text).find(7)
     assert sum(kernel.flop for kernel in loop.kernels) == 2 * 4**3
+
+
+def test_a_product_of_a_library_is_not_taken_for_none():
+    target = 'custom_call_target="__cublas$gemm"'
+    text = _TEXT.replace("copy(%x)", f"custom-call(%x), {target}")
+    with pytest.raises(ValueError, match="expected products as dots, got c of a lib"):
+        kernels.read(text)
 
 
 def test_a_text_of_something_else_is_refused():

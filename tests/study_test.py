@@ -44,7 +44,7 @@ def _kept(level, truths, dataset="IMG"):
             "held_out_log_likelihood_is_bound": level > 20,
             "diverged": False,
         }
-        for seed in range(16)
+        for seed in range(32)
     ]
 
 
@@ -193,7 +193,9 @@ def test_the_cells_of_the_paper_make_every_table(tmp_path):
         made.setdefault(cell.part, []).extend(cell.tables.values())
     for part in PARTS:
         asked = _lacking(part, tmp_path) - _OF_COURSE
-        assert len(asked) > 5 and asked <= set(made[part.name])
+        assert len(asked) > (
+            5 if part.name == "sparse_coding" else 15
+        ) and asked <= set(made[part.name])
         assert len(made[part.name]) == len(set(made[part.name]))
 
 

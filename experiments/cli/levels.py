@@ -1,7 +1,7 @@
 """Levels of a family compared by the true latents that their runs recover."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from lvm_jax.report.intervals import Limits
 from lvm_jax.report.rows import num_samples
 
 TRUTHS, FULL = "num_recovered", "full"  # columns of a table of kept models
+_NO_FULL_RUN = "not decided: no full run"
 _LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
 
 Rows = Sequence[Mapping[str, Any]]
@@ -39,28 +40,46 @@ def renamed(rows: Rows, name: str) -> list[dict[str, Any]]:
 
 def share_verdict(share: Interval | None) -> str:
     """Whether a filter gives back the truth, by the interval of how often."""
-    return "no full run" if share is None else above(share, _LEAST_EXACT)
+    return _NO_FULL_RUN if share is None else above(share, _LEAST_EXACT)
 
 
-def missing(
-    cell: str, datasets: Sequence[str], num_seeds: int, tables: Mapping[str, Rows]
-) -> str:
-    """What of a cell has not run, by the rule; nothing if all of it has.
+def lacking(
+    datasets: Sequence[str], num_seeds: int, tables: Mapping[str, Rows]
+) -> dict[str, str]:
+    """What of a cell has not run, by the rule: names, with seeds, by data set.
 
     Args:
-      cell: name.
       datasets: of the rule.
       num_seeds: likewise.
       tables: rows by data set.
     """
-    names = []
+    found = {}
     for name in datasets:
-        found = {row["seed"] for row in tables.get(name, [])}
-        absent = [seed for seed in range(num_seeds) if seed not in found]
-        if absent and found:
-            name += f" (seeds {absent[0]} to {absent[-1]})"
-        names += [name] * bool(absent)
-    return f"Not there: {cell} of {', '.join(names)}." if names else ""
+        seeds = {row["seed"] for row in tables.get(name, [])}
+        absent = [seed for seed in range(num_seeds) if seed not in seeds]
+        some = f" (seeds {absent[0]} to {absent[-1]})" if absent and seeds else ""
+        if absent:
+            found[name] = f"{name}{some}"
+    return found
+
+
+def undecided_of(block: Block, datasets: Collection[str]) -> Block:
+    """A block; of a verdict, what it says of data sets that lack runs is provisional.
+
+    Args:
+      block: of a section.
+      datasets: that lack runs, as the first words of what a verdict is of; "" in
+        their place where it is of nothing else.
+    """
+    if not isinstance(block, Verdict):
+        return block
+    says = {
+        of: f"not decided: runs are lacking, so far {verdict}"
+        if of.split(" at ")[0] in datasets and not verdict.startswith("not decided")
+        else verdict
+        for of, verdict in block.says.items()
+    }
+    return block._replace(says=says)
 
 
 class Truths(NamedTuple):
@@ -90,6 +109,31 @@ class Truths(NamedTuple):
             if (rows := tables.rows(f"{dataset}_{cell}"))
         }
 
+    def section(
+        self,
+        make: Callable[..., Iterator[Block]],
+        *cells: tuple[str, Sequence[str], int],
+    ) -> Callable[[Tables], Iterator[Block]]:
+        """A section of cells, and what of them has not run.
+
+        Args:
+          make: (rows by data set, of each cell) -> blocks, if the first cell has rows.
+          *cells: name, data sets and number of seeds by the rule.
+        """
+
+        def decided(tables):
+            found = [self.read(tables, cell, names) for cell, names, _ in cells]
+            absent = set()
+            for (cell, *asked), rows in zip(cells, found, strict=True):
+                if names := lacking(*asked, rows):
+                    yield f"Not there: {cell} of {', '.join(names.values())}."
+                    # Verdicts are of what has rows.
+                    absent |= names.keys() & rows.keys()
+            if found[0]:
+                yield from (undecided_of(block, absent) for block in make(*found))
+
+        return decided
+
     def limits(self, column: str) -> Limits | None:
         """The least and the largest value that a column can have, if there are such."""
         return {TRUTHS: (0, self.number), FULL: (0, 1)}.get(column)
@@ -105,8 +149,8 @@ class Truths(NamedTuple):
 
     def title(self, column: str) -> str:
         """What a table calls the truths or the share of runs with all of them."""
-        names = {TRUTHS: f"{self.noun} recovered of {self.number}"}
-        return names.get(column, "full recovery, %")
+        recovered = f"{self.noun} recovered of {self.number}"
+        return {TRUTHS: recovered, FULL: "full recovery, %"}[column]
 
     def larger(
         self,

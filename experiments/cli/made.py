@@ -2,9 +2,10 @@
 
 import contextlib
 import datetime
+import json
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -38,6 +39,22 @@ def here(devices: Sequence[jax.Device]) -> dict[str, str]:
         kind = f"{'core' if number == 1 else 'cores'} of {_processor()}"
     machine = f"{number} {kind}"
     return Made(str(datetime.date.today()), machine, jax.__version__)._asdict()
+
+
+def again(path: pathlib.Path, about: Mapping[str, Any]) -> dict[str, str] | None:
+    """How it was made before, where the same has been asked for; None if it was not.
+
+    Args:
+      path: of what was asked for then, as JSON.
+      about: what is asked for now.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(path.read_text())
+        if isinstance(before, dict):
+            known = before.pop("made", None)
+            if before == json.loads(json.dumps(about)):
+                return known
+    return None
 
 
 def _processor() -> str:

@@ -48,7 +48,8 @@ class MaskedHyperparams(NamedTuple):
       threshold: likewise.
       guard: likewise. Some is needed in float32, in which more columns than variables
         that are seen, without it, have codes that rounding changes by hundredths.
-      hidden: share of the variables that the encoder does not see in a step.
+      hidden: share of the variables that the encoder does not see in a step, to the
+        nearest number of them; one at least is seen.
     """
 
     step_size: float = 0.1
@@ -113,7 +114,10 @@ def masked(num_observed: int, hyperparams: MaskedHyperparams | None = None) -> L
 
     def encode(key, params, batch):
         places = jax.random.uniform(key, (num_observed,), jnp.float32)
-        is_seen = jnp.argsort(jnp.argsort(places)) >= hyperparams.hidden * num_observed
+        num_hidden = jnp.round(hyperparams.hidden * num_observed)
+        is_seen = jnp.argsort(jnp.argsort(places)) >= num_hidden.clip(
+            max=num_observed - 1
+        )
         dictionary = jnp.where(is_seen, params.dictionary, 0)
         seen = params._replace(dictionary=dictionary)
         return sparse_coding.encode(seen, jnp.where(is_seen, batch, 0))
