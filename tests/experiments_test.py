@@ -134,12 +134,13 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
     assert "recovered of 24" in done.stdout
     history = table.read_rows(workdir / layout.HISTORY)
     assert len(history) == 2 * 2 * 3
-    assert list(history[0])[:7] == [
+    assert list(history[0])[:8] == [
         "dataset",
         "level",
         "setting",
         "step_size",
         "threshold",
+        "guard",
         "seed",
         "epoch",
     ]
@@ -430,4 +431,4 @@ def test_a_signal_while_modules_load_is_quiet(tmp_path):
 def test_a_threshold_of_zero_is_a_threshold(tmp_path):
     flags = ["--levels=2", "--num_samples=60", "--threshold=0", "--dry_run"]
     done = run("sparse_coding", "--workdir", tmp_path / "run", *flags)
-    assert "threshold=0.0: step_size=0.1 threshold=0 at 2" in done.stdout, done
+    assert "threshold=0.0: step_size=0.1 threshold=0 guard=0 at 2" in done.stdout, done
