@@ -215,7 +215,9 @@ def test_columns_of_dictionaries_recur_in_any_order():
     others /= np.linalg.norm(others, axis=1, keepdims=True)
     dictionaries[2, orders[2] < 6] = others
     params = sparse_coding.SparseCoding(
-        np.float32(dictionaries), np.full(3, sparse_coding.model.THRESHOLD)
+        np.float32(dictionaries),
+        np.full(3, sparse_coding.model.THRESHOLD),
+        np.zeros(3),
     )
     learner = task.learner(sparse_coding.AlternatingMinimizationHyperparams())
     live = np.ones((3, 24), np.float32)
