@@ -111,7 +111,8 @@ def test_a_plan_in_waves_is_printed_and_then_trained(tmp_path):
     planned = SweepProcess(path, "--dry_run", *flags)
     assert planned.wait() == 0, planned.text
     setting, *plan = planned.text.splitlines()
-    assert setting == "setting default: step_size=0.1 threshold=0.005 at 4, 5"
+    numbers = "step_size=0.1 threshold=0.005 guard=0"
+    assert setting == f"setting default: {numbers} at 4, 5"
     assert len(plan) > 1 and all("MiB a device" in line for line in plan)
     assert not path.exists()
     trained = SweepProcess(path, *flags)
