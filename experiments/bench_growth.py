@@ -12,7 +12,6 @@ Twenty minutes.
 
 import json
 import math
-import os
 import pathlib
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import lvm_jax
-from experiments import cli
+from experiments import benchmark, cli
 from lvm_jax import noisy_or, report
 from lvm_jax.report import style
 from lvm_jax.sweep import devices
@@ -146,7 +145,7 @@ def _plot(found: dict[str, dict[int, dict[str, float]]]) -> Figure:
 def main() -> None:
     """Measures and prints."""
     if _ONE.value:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+        benchmark.use_cores(1)
         print(json.dumps(measure(**json.loads(_ONE.value))))
         return
     headings = ("axis", "size", "ms a run-epoch", "slope", "MiB a run", "slope", "data")

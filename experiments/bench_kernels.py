@@ -18,6 +18,7 @@ from jax.experimental import topologies
 import lvm_jax
 from experiments import cli, kernels
 from lvm_jax import noisy_or
+from lvm_jax.sweep.run import count_steps
 
 _LEVELS = cli.define_levels([8, 16, 32, 64, 128])
 _NUM_RUNS = flags.DEFINE_integer("num_runs", 500, "Runs of each level.", lower_bound=1)
@@ -88,7 +89,7 @@ def _compiled(level: int, devices: list[jax.Device]) -> tuple[kernels.Loop, int]
         folder = pathlib.Path(_HLO.value)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"nvil_{level}.txt").write_text(text)
-    return kernels.read(text), len(task.train) // _BATCH_SIZE.value
+    return kernels.read(text), count_steps(task.train, _BATCH_SIZE.value)
 
 
 def main() -> None:
@@ -103,10 +104,7 @@ def main() -> None:
         (epoch,) = (loop for loop in program.loops if list(loop.find(num_steps)))
         (step,) = epoch.find(num_steps)
         seconds, of_epoch = (
-            sum(
-                number * kernel.seconds(latency, _BANDWIDTH, _SPEED)
-                for kernel, number in loop.launched()
-            )
+            loop.total(lambda kernel: kernel.seconds(latency, _BANDWIDTH, _SPEED))
             for loop in (step, epoch)
         )
         of_table = _NUM_DATA_SETS * _NUM_EPOCHS * of_epoch / 60
@@ -114,8 +112,8 @@ def main() -> None:
         cells = [
             str(level),
             str(step.launches()),
-            f"{sum(of.num_bytes * number for of, number in step.launched()) / 1e6:.0f}",
-            f"{sum(of.flop * number for of, number in step.launched()) / 1e9:.2f}",
+            f"{step.total(lambda kernel: kernel.num_bytes) / 1e6:.0f}",
+            f"{step.total(lambda kernel: kernel.flop) / 1e9:.2f}",
             str(epoch.launches()),
             f"{seconds * 1e6:.0f}",
             f"{of_epoch * 1e3:.0f}",

@@ -5,7 +5,7 @@ Read from the text of its optimised HLO, https://openxla.org/xla/operation_seman
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 _SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
@@ -93,9 +93,13 @@ class Loop(NamedTuple):
             for kernel, number in loop.launched():
                 yield kernel, number * (loop.trips or 1)
 
+    def total(self, of: Callable[[Kernel], float]) -> float:
+        """The sum of a number of each kernel that a trip launches."""
+        return sum(number * of(kernel) for kernel, number in self.launched())
+
     def launches(self) -> int:
         """How many kernels a trip launches."""
-        return sum(number for _, number in self.launched())
+        return self.total(lambda _: 1)
 
     def find(self, trips: int) -> Iterator["Loop"]:
         """The loops in it that run so often."""

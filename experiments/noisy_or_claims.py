@@ -204,12 +204,8 @@ def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     main, large = (
         _OF_EIGHT.read(tables, cell, names) for cell, names, _ in (_FIVE, _LARGE)
     )
-    panels = {
-        name: report.summarise(rows, _OF_EIGHT.number, [])
-        for name, rows in _joined(main, large).items()
-    }
-    if panels:
-        yield "noisy_or_five", report.plot_data_sets(panels, _OF_EIGHT.number)
+    if joined := _joined(main, large):
+        yield "noisy_or_five", _OF_EIGHT.plot(joined)
 
 
 def _cell(name: str, datasets: Sequence[str]) -> tuple[str, Sequence[str], int]:

@@ -9,14 +9,16 @@ precision and recall into experiments/figures/. Ten seconds. What has no table i
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
+from experiments.cli.levels import Rows
 from experiments.cli.verdicts import (
+    UNKNOWN,
     Block,
     Table,
     Verdict,
@@ -39,8 +41,6 @@ _RUNS = (4, 8, 16)
 _LEAST_PRECISION = 0.9
 _LEAST_EMPTY = 0.5
 _MOST_OFF = 0.1  # share, of a calibration that says how much is true
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def read(tables: Tables, name: str) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ def _decided(size: int, of_kinds: Mapping[str, Rows], decided: str) -> str:
 def _paired(rows: Rows, others: Rows, column: str, most: float) -> Comparison:
     """A column of rows less that of others, by data set."""
     if min(len(rows), len(others)) < 2:
-        return Comparison(math.nan, math.nan, math.nan, math.nan, "")
+        return UNKNOWN
     return report.compare(rows, others, column, (0, most))
 
 

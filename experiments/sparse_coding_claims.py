@@ -8,7 +8,6 @@ figures into experiments/figures/. Ten seconds. What has no table is named.
 """
 
 import functools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from experiments.cli.claims import Claims, Tables, decide
 from experiments.cli.levels import FULL, TRUTHS, Rows, Truths
 from experiments.cli.verdicts import (
+    UNKNOWN,
     Block,
     Table,
     Verdict,
@@ -90,7 +90,7 @@ def _less(rows: Rows, others: Rows) -> Comparison:
     """Columns recovered in some rows less others; not a number where there are none."""
     if rows and others:
         return _OF_24.less(rows, others)
-    return Comparison(*[math.nan] * 4, "")
+    return UNKNOWN
 
 
 def part(comparisons: Iterable[Comparison]) -> str:
@@ -183,12 +183,9 @@ def _line(
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by number of columns, a column for each data set."""
-    panels = {
-        name: report.summarise(rows, _OF_24.number, [])
-        for name, rows in _OF_24.read(tables, "main", _DATASETS).items()
-    }
-    if panels:
-        yield "sparse_coding_two", report.plot_data_sets(panels, _OF_24.number)
+    cell, datasets, _ = _MAIN
+    if main := _OF_24.read(tables, cell, datasets):
+        yield "sparse_coding_two", _OF_24.plot(main)
 
 
 CLAIMS = Claims(

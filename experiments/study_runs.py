@@ -5,7 +5,6 @@ durable. `WORKDIR/PART/NAME` is a cell's workdir, `WORKDIR/tables/PART` has its 
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import shlex
@@ -141,5 +140,5 @@ def _keep(cell: Cell, workdir: pathlib.Path) -> None:
             folder / f"{name}.csv", lambda out, content=content: out.write(content)
         )
     with contextlib.suppress(FileNotFoundError, KeyError):  # It has trained nothing.
-        about = json.loads((own / layout.FLAGS).read_text())
+        about = layout.read_json(own / layout.FLAGS)
         made.add(folder, files.values(), made.Made(**about["made"]))

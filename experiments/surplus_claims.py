@@ -34,18 +34,21 @@ def nearest_of_many(late: Rows, nearest: Rows) -> Iterator[Block]:
         level: _EIGHT.less(renamed(nearest, "nearest"), at(late, level=level))
         for level in (8, 16, 64)
     }
+    decided = report.adjust(family)
     lines = [["nearest 8 of 64", _EIGHT.mean(nearest).format(2), "", ""]]
-    for level, difference in report.adjust(family).items():
+    for level, difference in decided.items():
         cells = [f"{level}", _EIGHT.mean(at(late, level=level)).format(2)]
         lines.append([*cells, difference.format(2), _alike(difference)])
     yield Table(["latents", "truths of 8", "nearest less these", ""], lines)
-    of_sixteen = _alike(report.adjust(family)[16])
+    of_sixteen = _alike(decided[16])
     says = {"less": "holds", "alike": "refuted", "more": "refuted"}
     yield Verdict("no warm start", {"": says.get(of_sixteen, "undecided")})
 
 
-def _with_time(tables: Tables, name: str, time: int) -> list[Mapping[str, Any]]:
-    return at(tables.rows(name), at=time)
+def _by_time(tables: Tables, name: str) -> dict[int, Rows]:
+    """Rows of a table by the time of the change, those times that are there."""
+    rows = tables.rows(name)
+    return {time: found for time in TIMES if (found := at(rows, at=time))}
 
 
 def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
@@ -54,7 +57,7 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     late = tables.rows(f"{dataset}_late")
     if not late:
         return
-    pruned, grown = f"{dataset}_pruned", f"{dataset}_grown"
+    known = {name: _by_time(tables, f"{dataset}_{name}") for name in CHANGES}
     few, many = (at(late, level=level) for level in (8, 16))
     lines = [
         ["8 throughout", "", _EIGHT.mean(few).format(2), "", ""],
@@ -65,23 +68,20 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
         lines.append(["10 throughout", "", _EIGHT.mean(some).format(2), *differences])
     families = {
         "pruned": {
-            (time, "16"): _EIGHT.less(_as_of(found, many), many)
-            for time in TIMES
-            if (found := _with_time(tables, pruned, time))
+            (time, "16"): _EIGHT.less(_as_of(rows, many), many)
+            for time, rows in known["pruned"].items()
         },
         "grown": {
-            (time, name): _EIGHT.less(renamed(grown_then, "grown"), others)
-            for time in TIMES
+            (time, name): _EIGHT.less(renamed(rows, "grown"), others)
+            for time, rows in known["grown"].items()
             for name, others in (("8", few), ("16", many))
-            if (grown_then := _with_time(tables, grown, time))
         },
-        "renewed": _renewed(tables, dataset, few, many),
+        "renewed": _renewed(known["renewed"], few, many),
     }
-    for name, family in families.items():
-        found = report.adjust(family)
+    families = {name: report.adjust(family) for name, family in families.items()}
+    for name, found in families.items():
         for time in dict.fromkeys(time for time, _ in found):
-            rows = _with_time(tables, f"{dataset}_{name}", time)
-            cells = [name, f"{time}", _EIGHT.mean(rows).format(2)]
+            cells = [name, f"{time}", _EIGHT.mean(known[name][time]).format(2)]
             for other in ("8", "16"):
                 difference = found.get((time, other))
                 cells.append(
@@ -92,14 +92,13 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
             lines.append(cells)
     yield Table(["", "e", "truths of 8", "less 8", "less 16"], lines)
     so_far = f"of {len(many)} runs of {_NUM_RUNS}, " if len(many) < _NUM_RUNS else ""
-    for name, family in families.items():
-        if family:
-            says = _surplus_verdict(name, report.adjust(family))
+    for name, found in families.items():
+        if found:
+            says = _surplus_verdict(name, found)
             yield Verdict(f"{dataset} {name}", {"": f"{so_far}{says}"})
     others = [
         f"{time}: {_EIGHT.mean(rows).format(2)}"
-        for time in TIMES
-        if (rows := _with_time(tables, f"{dataset}_renewed", time))
+        for time, rows in known["renewed"].items()
     ]
     if others:
         yield f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}"
@@ -141,12 +140,8 @@ def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
     return [{**row, "level": others[0]["level"]} for row in rows]
 
 
-def _renewed(
-    tables: Tables, dataset: str, few: Rows, many: Rows
-) -> dict[Any, Comparison]:
+def _renewed(known: Mapping[int, Rows], few: Rows, many: Rows) -> dict[Any, Comparison]:
     """Of the time with the highest objective, less both levels."""
-    of_times = {time: _with_time(tables, f"{dataset}_renewed", time) for time in TIMES}
-    known = {time: rows for time, rows in of_times.items() if rows}
     if not known:
         return {}
     best = max(known, key=lambda time: _mean_objective(known[time]))
@@ -179,8 +174,7 @@ def plot_times(tables: Tables) -> Figure:
         for index, (name, label) in enumerate(CHANGES.items()):
             known = [
                 (time, _EIGHT.mean(found))
-                for time in TIMES
-                if (found := _with_time(tables, f"{dataset}_{name}", time))
+                for time, found in _by_time(tables, f"{dataset}_{name}").items()
             ]
             if not known:
                 continue

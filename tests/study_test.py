@@ -188,15 +188,15 @@ _OF_COURSE = {"moments", "starts", "settled", "contentions", "contenders"}
 
 
 def test_the_cells_of_the_paper_make_every_table(tmp_path):
-    made = {}
+    named = {}
     for cell in cells(BUDGETS["paper"], "RELEASE"):
-        made.setdefault(cell.part, []).extend(cell.tables.values())
+        named.setdefault(cell.part, []).extend(cell.tables.values())
     for part in PARTS:
         asked = _lacking(part, tmp_path) - _OF_COURSE
         assert len(asked) > (
             5 if part.name == "sparse_coding" else 15
-        ) and asked <= set(made[part.name])
-        assert len(made[part.name]) == len(set(made[part.name]))
+        ) and asked <= set(named[part.name])
+        assert len(named[part.name]) == len(set(named[part.name]))
 
 
 def test_a_smaller_budget_has_cells_of_the_same_names_and_fewer_runs():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments.cli.claims import Tables
 from experiments.cli.verdicts import (
@@ -68,8 +69,7 @@ def undecided_of(block: Block, datasets: Collection[str]) -> Block:
 
     Args:
       block: of a section.
-      datasets: that lack runs, as the first words of what a verdict is of; "" in
-        their place where it is of nothing else.
+      datasets: that lack runs, as the first words of what a verdict is of.
     """
     if not isinstance(block, Verdict):
         return block
@@ -133,6 +133,18 @@ class Truths(NamedTuple):
                 yield from (undecided_of(block, absent) for block in make(*found))
 
         return decided
+
+    def plot(self, tables: Mapping[str, Rows]) -> Figure:
+        """Recovery by level, a column for each data set.
+
+        Args:
+          tables: by data set, one at least.
+        """
+        panels = {
+            name: report.summarise(rows, self.number, [])
+            for name, rows in tables.items()
+        }
+        return report.plot_data_sets(panels, self.number)
 
     def limits(self, column: str) -> Limits | None:
         """The least and the largest value that a column can have, if there are such."""

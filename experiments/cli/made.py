@@ -11,6 +11,7 @@ import jax
 
 from lvm_jax import report
 from lvm_jax.files import table
+from lvm_jax.training import workdir as layout
 
 FILE = "made.csv"  # of a folder of tables, a row for each
 
@@ -49,11 +50,10 @@ def again(path: pathlib.Path, about: Mapping[str, Any]) -> dict[str, str] | None
       about: what is asked for now.
     """
     with contextlib.suppress(OSError, ValueError):
-        before = json.loads(path.read_text())
-        if isinstance(before, dict):
-            known = before.pop("made", None)
-            if before == json.loads(json.dumps(about)):
-                return known
+        before = layout.read_json(path)
+        known = before.pop("made", None)
+        if before == json.loads(json.dumps(about)):
+            return known
     return None
 
 

@@ -423,6 +423,6 @@ class Sweep:
         if not devices.is_first_process():
             sys.exit(0)
         about = {"flags": given_flags(), "plan": plan_as_json(plan)}
-        about["made"] = made.again(self.workdir / workdir.FLAGS, about)
-        about["made"] = about["made"] or made.here(self._devices)
-        workdir.write_json(self.workdir / workdir.FLAGS, about)
+        path = self.workdir / workdir.FLAGS
+        about["made"] = made.again(path, about) or made.here(self._devices)
+        workdir.write_json(path, about)

@@ -1,5 +1,6 @@
 """What intervals and comparisons say of a claim, and the tables that show it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ class Verdict(NamedTuple):
 
 Block = Table | Verdict | str  # what a section of the claims is made of, text included
 
+UNKNOWN = Comparison(math.nan, math.nan, math.nan, math.nan, "")  # of too few rows
 _SIGNIFICANT = 0.05
 
 
