@@ -15,25 +15,26 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, TRUTHS, Rows, Truths, levels_of
+from experiments.cli.levels import FULL, Column, Rows, Truths, larger, levels_of
 from experiments.cli.verdicts import Block, Table, Verdict, above, at, direction
 from lvm_jax import report
 from lvm_jax.report import Comparison
 from lvm_jax.report.rows import group
 
 _OF_EIGHT = Truths(8)
+_RECOVERED = _OF_EIGHT.recovered
 DATASETS = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
 _MISSPECIFIED = ("IMG-FLIP", "IMG-UNIF")
 KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _NUM_SEEDS = {"large": 16, "rates": 16, "truths": 4, "em": 4}
 _MOST_SEEDS = 32  # of the other cells
-_LOG_LIKELIHOOD = "held_out_log_likelihood"
+_LOG_LIKELIHOOD = Column("held_out_log_likelihood", "held-out log P(x), nats")
 _MOST_HARM = -1.0  # truths, of little harm
 
 
-def _less(rows: Rows, level: int, other: int, column: str) -> Comparison:
+def _less(rows: Rows, level: int, other: int, column: Column) -> Comparison:
     """A level less another."""
-    return _OF_EIGHT.less(at(rows, level=level), at(rows, level=other), column)
+    return column.less(at(rows, level=level), at(rows, level=other))
 
 
 def _joined(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> dict[str, Rows]:
@@ -49,12 +50,12 @@ def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]
         best[dataset] = max(
             levels_of(rows),
             key=lambda level, rows=rows: (
-                _OF_EIGHT.mean(at(rows, level=level), TRUTHS).estimate
+                _RECOVERED.mean(at(rows, level=level)).estimate
             ),
         )
         for level in levels_of(large[dataset]):
             family[dataset, level] = _less(
-                [*rows, *large[dataset]], level, best[dataset], TRUTHS
+                [*rows, *large[dataset]], level, best[dataset], _RECOVERED
             )
     if not family:
         return
@@ -66,8 +67,8 @@ def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]
             [
                 dataset,
                 str(level),
-                _OF_EIGHT.mean(some, TRUTHS).format(2),
-                _OF_EIGHT.mean(some, FULL).format(0, 100),
+                _RECOVERED.format(_RECOVERED.mean(some)),
+                FULL.format(FULL.mean(some)),
                 str(best[dataset]),
                 of.format(2),
                 direction(of),
@@ -77,8 +78,8 @@ def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]
         [
             "data",
             "latents",
-            "truths recovered of 8",
-            "full recovery, %",
+            _RECOVERED.title,
+            FULL.title,
             "best level",
             f"less the best (family of {len(family)})",
             "direction",
@@ -112,7 +113,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
                     name,
                     str(level),
                     "at least " * (level > 16)
-                    + _OF_EIGHT.mean(of_level, _LOG_LIKELIHOOD).format(2),
+                    + _LOG_LIKELIHOOD.format(_LOG_LIKELIHOOD.mean(of_level)),
                     known.format(2) if known else "",
                     _likelihood_verdict(known, level) if known else "",
                     _rank_correlation(of_level),
@@ -122,7 +123,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
         [
             "data",
             "latents",
-            "held-out log P(x), nats",
+            _LOG_LIKELIHOOD.title,
             f"less 8 (families of {len(exact)} and {len(bounds)})",
             "larger is",
             "rank correlation with truths",
@@ -130,7 +131,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
         lines,
     )
     truths = report.adjust(
-        {name: _less(rows, 16, 8, TRUTHS) for name, rows in tables.items()}
+        {name: _less(rows, 16, 8, _RECOVERED) for name, rows in tables.items()}
     )
     says = {name: _follows(exact[name], truths[name]) for name in tables}
     yield Verdict("16 less 8 follow the truths", says)
@@ -153,7 +154,7 @@ def _likelihood_verdict(comparison: Comparison, level: int) -> str:
 
 def _rank_correlation(rows: Rows) -> str:
     """Spearman's, of truths recovered and held-out log P(x) over runs."""
-    values = [[row[name] for row in rows] for name in (TRUTHS, _LOG_LIKELIHOOD)]
+    values = [[row[of.name] for row in rows] for of in (_RECOVERED, _LOG_LIKELIHOOD)]
     if len(set(values[0])) < 2:
         return ""
     return f"{stats.spearmanr(*values).statistic:.2f}"
@@ -186,9 +187,9 @@ def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
         for name, rows in own.items()
     ]
     yield Table(["data", *(f"rate at {k}" for k in (8, 16, 32))], lines)
-    yield from _OF_EIGHT.larger(own, (TRUTHS,))
+    yield from larger(own, (_RECOVERED,))
     yield "One rate for all levels:"
-    yield from _OF_EIGHT.larger(common, (TRUTHS,))
+    yield from larger(common, (_RECOVERED,))
 
 
 def best_rate(rows: Rows) -> Rows:
@@ -213,17 +214,17 @@ def _cell(name: str, datasets: Sequence[str]) -> tuple[str, Sequence[str], int]:
 
 
 _FIVE, _LARGE = _cell("main", DATASETS), _cell("large", DATASETS)
-_section, _larger = _OF_EIGHT.section, _OF_EIGHT.larger
+_section = _OF_EIGHT.section
 CLAIMS = Claims(
     "noisy_or",
     {
-        "1. Larger recovers more": _section(_larger, _FIVE),
+        "1. Larger recovers more": _section(_OF_EIGHT.larger, _FIVE),
         "2. Extreme overparameterization harms little": _section(harm, _FIVE, _LARGE),
         "3. Held-out log-likelihood follows": _section(likelihood, _FIVE, _LARGE),
         "4. The surplus is discarded or duplicate": _section(surplus, _FIVE, _LARGE),
         "5. Batches of 1000": _section(_OF_EIGHT.larger, _cell("batch1000", DATASETS)),
         "6. Mean field": _section(_OF_EIGHT.larger, _cell("mean_field", DATASETS)),
-        "6. EM": _section(_larger, _cell("em", DATASETS)),
+        "6. EM": _section(_OF_EIGHT.larger, _cell("em", DATASETS)),
         "7. Misspecified": _section(
             _OF_EIGHT.larger, _cell("misspecified", _MISSPECIFIED)
         ),

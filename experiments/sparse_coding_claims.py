@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, TRUTHS, Rows, Truths
+from experiments.cli.levels import FULL, Rows, Truths
 from experiments.cli.verdicts import (
     UNKNOWN,
     Block,
@@ -30,6 +30,7 @@ from lvm_jax import report
 from lvm_jax.report import Comparison
 
 _OF_24 = Truths(24, "columns")
+_RECOVERED = _OF_24.recovered
 _DATASETS = ("gamma10", "gamma5")
 _OF_MANY = "gamma10"  # of which 96 columns are learned
 _MAIN = ("main", _DATASETS, 32)  # and the number of seeds
@@ -89,7 +90,7 @@ def ways(rates: Rows, guards: Rows, masked: Rows) -> list[Way]:
 def _less(rows: Rows, others: Rows) -> Comparison:
     """Columns recovered in some rows less others; not a number where there are none."""
     if rows and others:
-        return _OF_24.less(rows, others)
+        return _RECOVERED.less(rows, others)
     return UNKNOWN
 
 
@@ -146,8 +147,8 @@ def _why(
     if many_long and few_long:
         lines.append(_line("48 as they are, 2000 epochs", few_long))
         lines.append(_line("96 as they are, 3000 epochs", many_long, less=shortfall))
-    headings = ["learned", "kept after, mean", _OF_24.title(TRUTHS)]
-    headings += [_OF_24.title(FULL), "active columns"]
+    headings = ["learned", "kept after, mean", _RECOVERED.title]
+    headings += [FULL.title, "active columns"]
     headings += [f"less with the reason (family of {len(decided)})"]
     yield Table([*headings, "less 48 of the same rate"], lines)
     if direction(start) != "less":
@@ -174,8 +175,8 @@ def _line(
     return [
         name,
         f"{np.mean([row['epoch'] for row in rows]):.0f}",
-        _OF_24.mean(rows).format(2),
-        _OF_24.mean(rows, FULL).format(0, 100),
+        _RECOVERED.format(_RECOVERED.mean(rows)),
+        FULL.format(FULL.mean(rows)),
         f"{np.mean(active):.1f}",
         *(of.format(2) if of else "" for of in (more, less)),
     ]

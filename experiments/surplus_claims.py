@@ -12,7 +12,7 @@ from experiments.cli.verdicts import Block, Table, Verdict, alike, at
 from lvm_jax import report
 from lvm_jax.report import Comparison, style
 
-_EIGHT = Truths(8)
+_RECOVERED = Truths(8).recovered
 TIMES = (1, 3, 10, 30, 100)
 DATASETS = ("IMG", "CON8")
 _ALIKE = 0.5  # truths, of a difference that makes none
@@ -31,13 +31,13 @@ def _alike(difference: Comparison) -> str:
 def nearest_of_many(late: Rows, nearest: Rows) -> Iterator[Block]:
     """Eight latents started as the nearest of 64, less levels as they are."""
     family = {
-        level: _EIGHT.less(renamed(nearest, "nearest"), at(late, level=level))
+        level: _RECOVERED.less(renamed(nearest, "nearest"), at(late, level=level))
         for level in (8, 16, 64)
     }
     decided = report.adjust(family)
-    lines = [["nearest 8 of 64", _EIGHT.mean(nearest).format(2), "", ""]]
+    lines = [["nearest 8 of 64", _RECOVERED.mean(nearest).format(2), "", ""]]
     for level, difference in decided.items():
-        cells = [f"{level}", _EIGHT.mean(at(late, level=level)).format(2)]
+        cells = [f"{level}", _RECOVERED.mean(at(late, level=level)).format(2)]
         lines.append([*cells, difference.format(2), _alike(difference)])
     yield Table(["latents", "truths of 8", "nearest less these", ""], lines)
     of_sixteen = _alike(decided[16])
@@ -60,19 +60,23 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     known = {name: _by_time(tables, f"{dataset}_{name}") for name in CHANGES}
     few, many = (at(late, level=level) for level in (8, 16))
     lines = [
-        ["8 throughout", "", _EIGHT.mean(few).format(2), "", ""],
-        ["16 throughout", "", _EIGHT.mean(many).format(2), "", ""],
+        ["8 throughout", "", _RECOVERED.mean(few).format(2), "", ""],
+        ["16 throughout", "", _RECOVERED.mean(many).format(2), "", ""],
     ]
     if some := tables.rows(f"{dataset}_ten"):
-        differences = [_EIGHT.less(some, others).format(2) for others in (few, many)]
-        lines.append(["10 throughout", "", _EIGHT.mean(some).format(2), *differences])
+        differences = [
+            _RECOVERED.less(some, others).format(2) for others in (few, many)
+        ]
+        lines.append(
+            ["10 throughout", "", _RECOVERED.mean(some).format(2), *differences]
+        )
     families = {
         "pruned": {
-            (time, "16"): _EIGHT.less(_as_of(rows, many), many)
+            (time, "16"): _RECOVERED.less(_as_of(rows, many), many)
             for time, rows in known["pruned"].items()
         },
         "grown": {
-            (time, name): _EIGHT.less(renamed(rows, "grown"), others)
+            (time, name): _RECOVERED.less(renamed(rows, "grown"), others)
             for time, rows in known["grown"].items()
             for name, others in (("8", few), ("16", many))
         },
@@ -81,7 +85,7 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     families = {name: report.adjust(family) for name, family in families.items()}
     for name, found in families.items():
         for time in dict.fromkeys(time for time, _ in found):
-            cells = [name, f"{time}", _EIGHT.mean(known[name][time]).format(2)]
+            cells = [name, f"{time}", _RECOVERED.mean(known[name][time]).format(2)]
             for other in ("8", "16"):
                 difference = found.get((time, other))
                 cells.append(
@@ -97,7 +101,7 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
             says = _surplus_verdict(name, found)
             yield Verdict(f"{dataset} {name}", {"": f"{so_far}{says}"})
     others = [
-        f"{time}: {_EIGHT.mean(rows).format(2)}"
+        f"{time}: {_RECOVERED.mean(rows).format(2)}"
         for time, rows in known["renewed"].items()
     ]
     if others:
@@ -146,8 +150,8 @@ def _renewed(known: Mapping[int, Rows], few: Rows, many: Rows) -> dict[Any, Comp
         return {}
     best = max(known, key=lambda time: _mean_objective(known[time]))
     return {
-        (best, "8"): _EIGHT.less(known[best], few),
-        (best, "16"): _EIGHT.less(renamed(known[best], "renewed"), many),
+        (best, "8"): _RECOVERED.less(known[best], few),
+        (best, "16"): _RECOVERED.less(renamed(known[best], "renewed"), many),
     }
 
 
@@ -166,14 +170,14 @@ def plot_times(tables: Tables) -> Figure:
     panels = figure.subplots(1, len(late), sharey=True, squeeze=False)[0]
     for axes, (dataset, rows) in zip(panels, late.items(), strict=True):
         for level, color in ((8, "0.5"), (16, "black")):
-            middle, low, high = _EIGHT.mean(at(rows, level=level))
+            middle, low, high = _RECOVERED.mean(at(rows, level=level))
             dashes = (0, (4, 2) if level == 16 else (1, 1.5))
             label = f"{level} throughout"
             axes.axhline(middle, color=color, ls=dashes, lw=1.2, label=label)
             axes.axhspan(low, high, color=color, alpha=0.15, lw=0)
         for index, (name, label) in enumerate(CHANGES.items()):
             known = [
-                (time, _EIGHT.mean(found))
+                (time, _RECOVERED.mean(found))
                 for time, found in _by_time(tables, f"{dataset}_{name}").items()
             ]
             if not known:

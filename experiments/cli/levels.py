@@ -22,7 +22,6 @@ from lvm_jax.report import Comparison, Interval, summary
 from lvm_jax.report.intervals import Limits
 from lvm_jax.report.rows import num_samples
 
-TRUTHS, FULL = "num_recovered", "full"  # columns of a table of kept models
 _NO_FULL_RUN = "not decided: no full run"
 _LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
 
@@ -82,6 +81,82 @@ def undecided_of(block: Block, datasets: Collection[str]) -> Block:
     return block._replace(says=says)
 
 
+class Column(NamedTuple):
+    """A column of a table of kept models, by which levels are compared.
+
+    Attributes:
+      name: in the table.
+      title: of what it has.
+      limits: the least and the largest value that it can have, if there are such.
+      digits: decimals that are shown.
+      scale: that values are shown in.
+    """
+
+    name: str
+    title: str
+    limits: Limits | None = None
+    digits: int = 2
+    scale: float = 1.0
+
+    def less(self, rows: Rows, others: Rows) -> Comparison:
+        """How much larger it is in some rows than in others."""
+        return report.compare(rows, others, self.name, self.limits)
+
+    def mean(self, rows: Rows) -> Interval:
+        """Its mean, over runs or over truths and samples."""
+        is_clustered = num_samples(rows) > 1
+        return summary.interval(rows, self.name, self.limits, is_clustered)
+
+    def format(self, of: Interval | Comparison) -> str:
+        """A mean or a difference with its interval."""
+        return of.format(self.digits, self.scale)
+
+
+FULL = Column("full", "full recovery, %", (0, 1), 0, 100)
+
+
+def larger(
+    tables: Mapping[str, Rows], columns: Sequence[Column], least: int = 2
+) -> Iterator[Block]:
+    """Larger levels less the smallest, in one family of all columns and data sets.
+
+    Args:
+      tables: by data set.
+      columns: that are compared.
+      least: how many of the largest levels have to have more.
+    """
+    decided = report.adjust(
+        {
+            (dataset, level, column): column.less(
+                at(rows, level=level), at(rows, level=levels_of(rows)[0])
+            )
+            for dataset, rows in tables.items()
+            for level in levels_of(rows)[1:]
+            for column in columns
+        }
+    )
+    lines = []
+    for dataset, rows in tables.items():
+        for level in levels_of(rows):
+            line = [dataset, str(level)]
+            for column in columns:
+                known = decided.get((dataset, level, column))
+                line.append(column.format(column.mean(at(rows, level=level))))
+                line.append(column.format(known) if known else "")
+            lines.append(line)
+    headings = [[column.title, "less the smallest"] for column in columns]
+    yield Table(["data", "latents", *itertools.chain(*headings)], lines)
+    for column in columns:
+        says = {
+            dataset: verdict(
+                direction(decided[dataset, level, column])
+                for level in levels_of(rows)[1:][-least:]
+            )
+            for dataset, rows in tables.items()
+        }
+        yield Verdict(f"{column.title} (family of {len(decided)})", says)
+
+
 class Truths(NamedTuple):
     """What the runs of a family are to recover.
 
@@ -92,6 +167,12 @@ class Truths(NamedTuple):
 
     number: int
     noun: str = "truths"
+
+    @property
+    def recovered(self) -> Column:
+        """How many of them a run has."""
+        title = f"{self.noun} recovered of {self.number}"
+        return Column("num_recovered", title, (0, self.number))
 
     def read(
         self, tables: Tables, cell: str, datasets: Sequence[str]
@@ -146,71 +227,14 @@ class Truths(NamedTuple):
         }
         return report.plot_data_sets(panels, self.number)
 
-    def limits(self, column: str) -> Limits | None:
-        """The least and the largest value that a column can have, if there are such."""
-        return {TRUTHS: (0, self.number), FULL: (0, 1)}.get(column)
-
-    def less(self, rows: Rows, others: Rows, column: str = TRUTHS) -> Comparison:
-        """How much larger a column is in some rows than in others."""
-        return report.compare(rows, others, column, self.limits(column))
-
-    def mean(self, rows: Rows, column: str = TRUTHS) -> Interval:
-        """The mean of a column, over runs or over truths and samples."""
-        is_clustered = num_samples(rows) > 1
-        return summary.interval(rows, column, self.limits(column), is_clustered)
-
-    def title(self, column: str) -> str:
-        """What a table calls the truths or the share of runs with all of them."""
-        recovered = f"{self.noun} recovered of {self.number}"
-        return {TRUTHS: recovered, FULL: "full recovery, %"}[column]
-
-    def larger(
-        self,
-        tables: Mapping[str, Rows],
-        columns: Sequence[str] = (TRUTHS, FULL),
-        least: int = 2,
-    ) -> Iterator[Block]:
-        """Larger levels less the smallest, in one family of all columns and data sets.
+    def larger(self, tables: Mapping[str, Rows], least: int = 2) -> Iterator[Block]:
+        """Larger levels less the smallest in truths, and in runs with all of them.
 
         Args:
           tables: by data set.
-          columns: that are compared.
           least: how many of the largest levels have to recover more.
         """
-        decided = report.adjust(
-            {
-                (dataset, level, column): self.less(
-                    at(rows, level=level),
-                    at(rows, level=levels_of(rows)[0]),
-                    column,
-                )
-                for dataset, rows in tables.items()
-                for level in levels_of(rows)[1:]
-                for column in columns
-            }
-        )
-        lines = []
-        for dataset, rows in tables.items():
-            for level in levels_of(rows):
-                line = [dataset, str(level)]
-                for column in columns:
-                    form = (0, 100) if column == FULL else (2, 1)
-                    mean = self.mean(at(rows, level=level), column)
-                    known = decided.get((dataset, level, column))
-                    line += [mean.format(*form), known.format(*form) if known else ""]
-                lines.append(line)
-        headings = [[self.title(column), "less the smallest"] for column in columns]
-        yield Table(["data", "latents", *itertools.chain(*headings)], lines)
-        for column in columns:
-            says = {
-                dataset: verdict(
-                    direction(decided[dataset, level, column])
-                    for level in levels_of(rows)[1:][-least:]
-                )
-                for dataset, rows in tables.items()
-            }
-            title = f"{self.title(column)} (family of {len(decided)})"
-            yield Verdict(title, says)
+        return larger(tables, (self.recovered, FULL), least)
 
     def surplus(self, tables: Mapping[str, Rows]) -> Iterator[Block]:
         """What the filter makes of models that have all truths, and of the others.
@@ -224,7 +248,7 @@ class Truths(NamedTuple):
                 if level == self.number:
                     continue
                 some = at(rows, level=level)
-                full = [row for row in some if row[FULL]]
+                full = [row for row in some if row[FULL.name]]
                 exact = sum(row["exact_after_filter"] for row in full)
                 share = report.share_interval(exact, len(full)) if full else None
                 says[f"{name} at {level}"] = share_verdict(share)
@@ -233,7 +257,7 @@ class Truths(NamedTuple):
                     for column in (
                         "num_discarded",
                         "num_kept",
-                        TRUTHS,
+                        self.recovered.name,
                         "num_recovered_after_filter",
                     )
                 )
