@@ -167,14 +167,15 @@ def surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Blo
 
 def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
     """Levels at their own best rates, and at one rate for all."""
-    own, common = {}, {}
+    own, common, of_rates = {}, {}, {}
     for name, rows in tables.items():
         best = [
             row for level in levels_of(rows) for row in best_rate(at(rows, level=level))
         ]
         own[name] = best
-        for (rate,), some in group(rows, "theta_rate").items():
-            common[f"{name}, {rate}"] = some
+        at_rates = group(rows, "theta_rate").items()
+        common |= {f"{name}, {rate}": some for (rate,), some in at_rates}
+        of_rates[name] = [f"{name}, {rate}" for (rate,), _ in at_rates]
     yield "Each level at its own best rate, by the objective on samples that choose:"
     lines = [
         [
@@ -189,7 +190,13 @@ def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
     yield Table(["data", *(f"rate at {k}" for k in (8, 16, 32))], lines)
     yield from larger(own, (_RECOVERED,))
     yield "One rate for all levels:"
-    yield from larger(common, (_RECOVERED,))
+    *blocks, decided = larger(common, (_RECOVERED,))
+    yield from blocks
+    says = {
+        name: f"at {sum(decided.says[of] == 'holds' for of in rates)} of {len(rates)}"
+        for name, rates in of_rates.items()
+    }
+    yield Verdict("rates for all levels at which both are more", says)
 
 
 def best_rate(rows: Rows) -> Rows:

@@ -8,6 +8,7 @@ from experiments import noisy_or_claims as claims
 from experiments.cli.claims import Tables
 from experiments.cli.levels import Truths, lacking, share_verdict
 from experiments.cli.verdicts import Verdict, direction
+from experiments.study import kind
 from lvm_jax import report
 from lvm_jax.files import table
 
@@ -135,6 +136,16 @@ def test_the_filter_is_judged_by_the_share_of_exact_models(counts, expected):
     share = report.share_interval(*counts)
     assert share_verdict(share) == expected
     assert share_verdict(None) == "not decided: no full run"
+
+
+def test_common_rates_are_counted_and_own_ones_decide():
+    slow = _rows({8: _MANY, 16: _SAME, 32: _FEW}, theta_rate=0.01)
+    fast = _rows({8: _FEW, 16: _MANY, 32: _MANY}, theta_rate=0.1)
+    fast = [row | {"objective": row["objective"] + 1} for row in fast]
+    blocks = claims.rates({"IMG": [*slow, *fast]})
+    own, common = (block for block in blocks if isinstance(block, Verdict))
+    assert own.says == {"IMG": "holds"}
+    assert common.says == {"IMG": "at 1 of 2"} and kind([common]) == "measured"
 
 
 def test_all_claims_are_printed_from_tables(tmp_path):
