@@ -1,8 +1,8 @@
 """Every run of the study: the commands that make the tables that claims are decided on.
 
 A cell is one command and the tables that it leaves. Rules, seeds and epochs are those
-of experiments/noisy_or.md, sparse_coding.md, dynamics.md and recurring.md; a budget
-takes fewer.
+of experiments/noisy_or.md, sparse_coding.md, neural_pcfg.md, dynamics.md and
+recurring.md; a budget takes fewer.
 """
 
 import dataclasses
@@ -24,7 +24,18 @@ _AT = ",".join(map(str, TIMES))
 # NVIL first, which the others are compared with, and batches of 80 apart.
 _ESTIMATORS = tuple(name for name in ESTIMATORS if name != "batch80")
 # What a run-epoch takes against NVIL's, roughly.
-_WEIGHTS = {"mean_field": 60, "em": 200, "rloo8": 4, "local_expectation": 5}
+_WEIGHTS = {
+    **{"mean_field": 60, "em": 200, "rloo8": 4, "local_expectation": 5},
+    **{"batched": 450, "faithful": 3000},
+}
+# Flags of true grammars, all but those of the length of sentences.
+_GRAMMARS = {
+    "R0": {"grammar": "random"},
+    "R1": {"grammar": "random", "data_seed": "1"},
+    "R2": {"grammar": "random", "data_seed": "2"},
+    "E": {"grammar": "english"},
+    "F": {"grammar": "random", "sharpness": "1"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Cell:
     @property
     def num_runs(self) -> int:
         """Runs of all levels, settings and data sets; none if it trains nothing."""
-        if self.flags.keys().isdisjoint(("dataset", "gamma")):
+        if self.flags.keys().isdisjoint(("dataset", "gamma", "grammar")):
             return 0
         swept = ("levels", "rate", "at", "step_size", "guard")
         counts = [len(self._list(name)) for name in swept]
@@ -63,10 +74,14 @@ class Cell:
     def cost(self) -> float:
         """Run-epochs of 16 latents on 9000 samples that it is worth, roughly."""
         levels = [int(level) for level in self._list("levels")]
-        size = sum(0.5 + level / 32 for level in levels) / len(levels)
+        sizes = [0.5 + level / 32 for level in levels]
         samples = int(self.flags.get("num_samples", 10_000)) / 10_000
         kind = self.flags.get("learner", self.flags.get("estimator", ""))
         epochs = int(self.flags.get("epochs", 3))
+        if "grammar" in self.flags:
+            sizes = [(level / 16) ** 2 for level in levels]
+            kind = self.flags.get("mode", "batched")
+        size = sum(sizes) / len(sizes)
         return self.num_runs * epochs * size * samples * _WEIGHTS.get(kind, 1)
 
 
@@ -75,7 +90,7 @@ class Budget(NamedTuple):
 
     Attributes:
       num_seeds: at most, of each level.
-      share: of the epochs of the cells of noisy-OR and of sparse coding.
+      share: of the epochs of the cells of families of models.
       data_seeds: at most.
       num_samples: of drawn samples, or None for the rule's.
       is_one: whether each kind of cell is run on one data set alone, at two levels,
@@ -222,6 +237,30 @@ def _sparse_coding(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     yield cell("long", 8, 3000, levels="96")
 
 
+def _neural_pcfg(budget: Budget) -> Iterator[Cell]:
+    def cell(truth, kind, num_seeds, **flags):
+        flags = {**_GRAMMARS[truth], "epochs": "12", **flags}
+        if truth != "E":
+            flags["min_words"] = "4"
+        flags["num_seeds"] = str(min(num_seeds, budget.num_seeds))
+        flags["epochs"] = str(max(round(int(flags["epochs"]) * budget.share), 2))
+        if budget.num_samples:
+            # As many are held out, and a program for long sentences compiles for long.
+            flags |= {"num_samples": str(2 * budget.num_samples), "max_words": "6"}
+            flags |= {"num_buckets": "1"}
+        name = f"{truth}_{kind}"
+        return Cell("neural_pcfg", name, "neural_pcfg", flags, {"kept.csv": name})
+
+    for name in ("R0",) if budget.is_one else _GRAMMARS:
+        levels = "10,20,30" if name == "E" else "10,20"
+        yield cell(name, "main", 10, levels=levels)
+    if budget.is_one:
+        return
+    yield cell("R0", "larger", 10, levels="30")
+    yield cell("R0", "largest", 4, levels="60")
+    yield cell("R0", "faithful", 10, levels="10,20", mode="faithful", epochs="10")
+
+
 def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
     """All cells, those of the main claims first.
 
@@ -231,7 +270,12 @@ def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
         columns of sparse coding are drawn anew and there is no PLNT.
     """
     first, rest = [], []
-    for cell in (*_noisy_or(budget, data_dir), *_sparse_coding(budget, data_dir)):
+    families = (
+        *_noisy_or(budget, data_dir),
+        *_sparse_coding(budget, data_dir),
+        *_neural_pcfg(budget),
+    )
+    for cell in families:
         is_first = cell.name.endswith(("_main", "_truths"))
         (first if is_first else rest).append(cell)
     return [*first, *_dynamics(budget), *_recurring(budget), *rest]

@@ -193,9 +193,8 @@ def test_the_cells_of_the_paper_make_every_table(tmp_path):
         named.setdefault(cell.part, []).extend(cell.tables.values())
     for part in PARTS:
         asked = _lacking(part, tmp_path) - _OF_COURSE
-        assert len(asked) > (
-            5 if part.name == "sparse_coding" else 15
-        ) and asked <= set(named[part.name])
+        least = {"sparse_coding": 5, "neural_pcfg": 8}.get(part.name, 15)
+        assert len(asked) >= least and asked <= set(named[part.name])
         assert len(named[part.name]) == len(set(named[part.name]))
 
 
