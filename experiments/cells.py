@@ -139,8 +139,10 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     for name in five:
         yield cell("rates", name, 16, 300, rate="0.01,0.04,0.1")
         yield cell("mean_field", name, 32, learner="mean_field")
-    yield from (cell("large", name, 16, 1000, levels="64,128") for name in five)
-    yield cell("misspecified", "IMG-FLIP", 32, 1000, levels="8,9,10,16")
+    levels = "64" if budget.is_one else "64,128"
+    yield from (cell("large", name, 16, 1000, levels=levels) for name in five)
+    levels = "8,16" if budget.is_one else "8,9,10,16"
+    yield cell("misspecified", "IMG-FLIP", 32, 1000, levels=levels)
     if not budget.is_one:
         yield cell("misspecified", "IMG-UNIF", 32, 1000, levels="8,9,16,32")
     for name in five:
@@ -157,7 +159,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
             flags["num_samples"] = str(budget.num_samples)
         return Cell("dynamics", name, binary, flags, {"kept.csv": name})
 
-    levels = "8,16,32,64"
+    levels = "8,16" if budget.is_one else "8,16,32,64"
     traced = {"trace": "true", "levels": levels}
     yield cell("IMG_early", **traced, epochs="10", records_per_epoch="45")
     yield cell("IMG_late", **traced, epochs="200")
@@ -195,6 +197,8 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
         flags["data_seed"] = _seeds(num_data_seeds, budget)
         flags |= {"dataset": dataset, "num_samples": str(size), "epochs": str(epochs)}
         flags["num_seeds"] = str(min(16, max(budget.num_seeds, 4)))
+        if budget.is_one:
+            flags.setdefault("levels", "8,16")
         name = name or f"{dataset}_{size}"
         tables = {"recurring.csv": name, "latents.csv": f"{name}_latents"}
         if "calibrate" in flags:
@@ -202,7 +206,8 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
         return Cell("recurring", name, "recurring", flags, tables)
 
     for kind in KINDS[1:2] if budget.is_one else KINDS:
-        yield cell(kind, 1000, 8, 300, levels="8,16,32,64")
+        levels = "8,16" if budget.is_one else "8,16,32,64"
+        yield cell(kind, 1000, 8, 300, levels=levels)
         if not budget.is_one:
             yield cell(kind, 500, 8, 600)
             yield cell(kind, 3000, 4, 100)

@@ -13,7 +13,8 @@ recurring/ in it.
 With --budget it runs what has no table in --workdir yet, main claims first, and decides
 on the tables there: `smoke` touches all claims and decides none, minutes; `laptop` has
 a fifth of the epochs and at most eight seeds; `paper` is the rules. --dry_run prints
-the commands. It resumes after a signal or a kill.
+the commands. It resumes after a signal or a kill. --jobs 2 runs two commands at a time
+on half of the cores each, which is faster where they compile for as long as they train.
 """
 
 import io
@@ -194,10 +195,10 @@ def _run() -> pathlib.Path:
     workdir = pathlib.Path(os.path.abspath(flags.FLAGS.workdir), flags.FLAGS.budget)
     asked = cells(BUDGETS[flags.FLAGS.budget], flags.FLAGS.data_dir)
     if flags.FLAGS.dry_run:
-        for line in study_runs.describe(asked, workdir):
+        for line in study_runs.describe(asked, workdir, flags.FLAGS.jobs):
             print(line)
         sys.exit(0)
-    for failure in study_runs.run(asked, workdir):
+    for failure in study_runs.run(asked, workdir, flags.FLAGS.jobs):
         print(f"warning: {failure}", file=sys.stderr)
     return study_runs.tables(workdir)
 
@@ -228,6 +229,12 @@ def _define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of what is run.")
     flags.DEFINE_string(
         "data_dir", None, "The study's published release, for the samples of --budget."
+    )
+    flags.DEFINE_integer(
+        "jobs",
+        1,
+        "How many commands of --budget run at a time, each on its share of the cores.",
+        lower_bound=1,
     )
     flags.DEFINE_bool("dry_run", False, "Print what --budget would run.")
 

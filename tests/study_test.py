@@ -4,12 +4,14 @@ import collections
 import html
 import html.parser
 import json
+import os
 import pathlib
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import pytest
@@ -219,16 +221,16 @@ def _fake_cells(tmp_path, monkeypatch, status):
     ]
     ran = []
 
-    def end(command):
+    def end(_, command):
         workdir = pathlib.Path(command[-1].removeprefix("--workdir="))
         ran.append(workdir.name)
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "kept.csv").write_text("level\n8\n")
         about = {"made": made.here(jax.devices()[:1])}
         (workdir / "flags.json").write_text(json.dumps(about))
-        return status.get(workdir.name, 0)
+        return status.get(workdir.name, 0), 1.0
 
-    monkeypatch.setattr(study_runs, "_status", end)
+    monkeypatch.setattr(study_runs._Processes, "run", end)
     return asked, ran
 
 
@@ -268,9 +270,45 @@ def test_a_signal_is_passed_on():
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         "import os; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
     )
-    before = signal.getsignal(signal.SIGTERM)
-    assert study_runs._status([sys.executable, "-c", child]) == 143
+    before, processes = signal.getsignal(signal.SIGTERM), study_runs._Processes()
+    with study_runs._sharing_cores(processes, 1) as threads:
+        ended = threads.submit(processes.run, [sys.executable, "-c", child])
+        assert ended.result()[0] == 143
+        late = threads.submit(processes.run, [sys.executable, "-c", "while True: pass"])
+        assert late.result()[0] == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_jobs_share_the_cores_and_wait_for_what_they_read(tmp_path, monkeypatch):
+    cores, events = os.sched_getaffinity(0), []
+    if len(cores) < 2:
+        pytest.skip("one core has no shares")
+    both = threading.Barrier(2, timeout=60)
+
+    def end(_, command):
+        name = pathlib.Path(command[-1].removeprefix("--workdir=")).name
+        events.append(("start", name, frozenset(os.sched_getaffinity(0))))
+        if name != "course":
+            both.wait()
+        workdir = tmp_path / "dynamics" / name
+        workdir.mkdir(parents=True)
+        (workdir / "kept.csv").touch()
+        events.append(("end", name, None))
+        return 0, 1.0
+
+    monkeypatch.setattr(study_runs._Processes, "run", end)
+    some = {"dataset": "IMG"}
+    asked = [
+        Cell("dynamics", name, "dynamics", flags, {"kept.csv": name})
+        for name, flags in (("early", some), ("late", some), ("course", {}))
+    ]
+    assert study_runs.run(asked, tmp_path, jobs=2) == []
+    assert [name for _, name, _ in events][-2:] == ["course"] * 2
+    (_, first, some), (_, second, others) = events[:2]
+    assert {first, second} == {"early", "late"}
+    assert some | others == cores and not some & others
+    with pytest.raises(ValueError, match=f"at most {len(cores)} jobs, one a core"):
+        study_runs.run(asked, tmp_path, jobs=len(cores) + 1)
 
 
 def test_a_budget_needs_a_workdir_and_is_planned_without_one(tmp_path):
