@@ -41,6 +41,7 @@ from lvm_jax.files import atomic
 
 _MARKS = {"holds": "●", "fails": "▲", "undecided": "◆", "measured": "■", "none": "○"}
 _WORDS = {"none": "no results yet"}
+_NOT_ALL = "not all of its runs are there"
 _MOST_NAMES = 3  # that a summary lists
 
 
@@ -72,13 +73,18 @@ class Decided(NamedTuple):
     @property
     def says(self) -> str:
         """All verdicts that count, in short."""
-        return "; ".join(map(_in_short, _verdicts(self.blocks)))
+        parts = list(map(_in_short, _verdicts(self.blocks)))
+        return "; ".join([*parts, *([_NOT_ALL] if parts and self.lacking else [])])
 
     @property
     def lacking(self) -> list[str]:
         """What has no table yet."""
-        lines = [block for block in self.blocks if isinstance(block, str)]
-        return [line for line in lines if line.startswith("Not there: ")]
+        return _lacking(self.blocks)
+
+
+def _lacking(blocks: Iterable[Block]) -> list[str]:
+    lines = [block for block in blocks if isinstance(block, str)]
+    return [line for line in lines if line.startswith("Not there: ")]
 
 
 def _verdicts(blocks: Iterable[Block]) -> list[Verdict]:
@@ -111,7 +117,7 @@ def kind(verdicts: Iterable[Verdict]) -> str:
 
 
 def decide(claim: Claim, folder: pathlib.Path) -> Decided:
-    """What the tables of a folder say of a claim."""
+    """What tables say of a claim, which does not hold before all of them are there."""
     tables = Tables(folder / claim.part.name)
     blocks = [
         block
@@ -122,6 +128,8 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
         or block.claim.startswith(claim.verdicts or "")
     ]
     found = kind(_verdicts(blocks))
+    if found == "holds" and _lacking(blocks):
+        found = "undecided"
     if found == "none" and any(isinstance(block, Table) for block in blocks):
         found = "measured"
     sources = made.lines(tables.names, made.read(tables.folder))

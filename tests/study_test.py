@@ -147,14 +147,20 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path, width):
 
 
 def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
-    for truths, word in (((3, 8, 8), "holds"), ((8, 3, 3), "fails")):
+    five = "IMG", "PLNT", "UNIF", "CON8", "CON24"
+    for datasets, truths, word in (
+        (five[:1], (3, 8, 8), "undecided"),
+        (five, (3, 8, 8), "holds"),
+        (five[:1], (8, 3, 3), "fails"),
+    ):
         rows = [
             row
             for level, number in zip((8, 16, 32), truths, strict=True)
             for row in _kept(level, number)
         ]
         (tmp_path / "noisy_or").mkdir(exist_ok=True)
-        table.write_rows(tmp_path / "noisy_or" / "IMG_main.csv", rows)
+        for name in datasets:
+            table.write_rows(tmp_path / "noisy_or" / f"{name}_main.csv", rows)
         report = tmp_path / "report.html"
         verdicts = _study(f"--tables={tmp_path}", f"--report={report}")
         claim = "Larger models recover more of the true latent variables."
