@@ -109,7 +109,7 @@ def _draw_means(axes: Axes, rows: Rows, columns: Sequence[Column]) -> None:
             np.arange(len(levels)) + 0.16 * (number - (len(columns) - 1) / 2),
             middle,
             (middle - low, high - middle),
-            color=f"C{number}",
+            color="0.2" if len(columns) == 1 else f"C{number}",
             marker="os"[number],
             ms=4.5,
             capsize=2,
