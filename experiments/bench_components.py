@@ -1,14 +1,15 @@
-r"""Which components of scikit-learn's methods recur between seeds, beside noisy-OR's.
+r"""Which components of scikit-learn's methods recur between seeds, beside ours.
 
     pip install -e '.[bench]'
     python -m experiments.bench_components --samples digits.csv --workdir runs/digits \
         --level 16
 
-Learns the same samples by BernoulliRBM, NMF and FactorAnalysis, as many components and
-seeds as the runs in --workdir have, and takes what recurs in half of the other runs, of
-all methods alike: two components match if the cosine between them, its sign left out,
-is at least 0.9. A noisy-OR latent's is 1 - failure, of those that survive the filter;
-the others have none.
+Learns the same samples by BernoulliRBM, NMF and FactorAnalysis, or beside sparse coding
+by FastICA and FactorAnalysis, as many components and seeds as the runs in --workdir
+have, and takes what recurs in half of the other runs, of all methods alike: two
+components match if the cosine between them, its sign left out, is at least 0.9. A
+noisy-OR latent's is 1 - failure, of those that survive the filter, and a column of
+sparse coding likewise; the others have none.
 """
 
 import warnings
@@ -21,13 +22,16 @@ from sklearn import decomposition, exceptions, neural_network
 
 import lvm_jax
 from experiments import cli
-from lvm_jax import noisy_or, recovery
+from lvm_jax import noisy_or, recovery, sparse_coding
 from lvm_jax.recurrence import recurring
 from lvm_jax.training.agreement import compared
 
 _SAMPLES = flags.DEFINE_string("samples", None, "That were learned.", required=True)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Of experiments.noisy_or, on the same samples.", required=True
+    "workdir",
+    None,
+    "Of experiments.noisy_or or sparse_coding, on the same samples.",
+    required=True,
 )
 _LEVEL = flags.DEFINE_integer(
     "level", None, "Components of each run.", required=True, lower_bound=1
@@ -36,17 +40,21 @@ _LEAST_COSINE = 0.9
 _MOST_SAMPLES = 10_000  # for the others, some of which are slow
 
 
-def _others(number: int, seed: int) -> dict[str, object]:
+def _others(number: int, seed: int, is_binary: bool) -> dict[str, object]:
     """Methods of scikit-learn by name, at their defaults but for longer training."""
     make = decomposition
+    varimax = make.FactorAnalysis(
+        number, svd_method="randomized", rotation="varimax", random_state=seed
+    )
+    if not is_binary:
+        ica = make.FastICA(number, max_iter=1000, random_state=seed)
+        return {"FastICA": ica, "FactorAnalysis": varimax}
     return {
         "BernoulliRBM": neural_network.BernoulliRBM(
             number, n_iter=100, random_state=seed
         ),
         "NMF": make.NMF(number, init="random", max_iter=1000, random_state=seed),
-        "FactorAnalysis": make.FactorAnalysis(
-            number, svd_method="randomized", rotation="varimax", random_state=seed
-        ),
+        "FactorAnalysis": varimax,
     }
 
 
@@ -75,11 +83,15 @@ def recur(
 
 
 def _learned(results: lvm_jax.Results, task: lvm_jax.Task, level: int) -> np.ndarray:
-    """Shares of the noisy-OR latents that recur."""
+    """Shares of the latents of our runs that recur."""
     setting = next(iter(results.plan.settings))
     (model, params, live, _), kept = compared(task, results, level, setting)
-    failure = np.asarray(jax.vmap(model)(params, live).failure)
-    return recur(1 - failure, kept, results.kept[level].objective[0])
+    models = jax.vmap(model)(params, live)
+    if isinstance(models, sparse_coding.SparseCoding):
+        components = models.dictionary
+    else:
+        components = 1 - models.failure
+    return recur(np.asarray(components), kept, results.kept[level].objective[0])
 
 
 def _fitted(make: Callable[[int], object], x: np.ndarray, num_seeds: int) -> np.ndarray:
@@ -92,18 +104,21 @@ def _fitted(make: Callable[[int], object], x: np.ndarray, num_seeds: int) -> np.
 def main() -> None:
     """Prints how many components of each method recur."""
     samples = lvm_jax.read_samples(_SAMPLES.value)
-    task = noisy_or.task(lvm_jax.Dataset("own", samples))
+    is_binary = samples.dtype.kind != "f"
+    family = noisy_or if is_binary else sparse_coding
+    task = family.task(lvm_jax.Dataset("own", samples))
     results, level = lvm_jax.load(_WORKDIR.value), _LEVEL.value
     if level not in results.plan.levels:
         raise ValueError(f"expected --level of {results.plan.levels}, got {level}")
     num_seeds = len(results.plan.seeds)
     places = np.random.default_rng(0).permutation(len(samples))[:_MOST_SAMPLES]
     x = samples[places].astype(float)
-    shares = {"noisy-OR": _learned(results, task, level)}
+    ours = "noisy-OR" if is_binary else "sparse coding"
+    shares = {ours: _learned(results, task, level)}
     warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-    for name in _others(level, 0):
+    for name in _others(level, 0, is_binary):
         shares[name] = _fitted(
-            lambda seed, name=name: _others(level, seed)[name], x, num_seeds
+            lambda seed, name=name: _others(level, seed, is_binary)[name], x, num_seeds
         )
     print(f"{level} components, {num_seeds} seeds")
     for name, of_method in shares.items():
