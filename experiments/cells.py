@@ -103,6 +103,10 @@ class Budget(NamedTuple):
     num_samples: int | None
     is_one: bool
 
+    def levels(self, rule: str, few: str = "8,16") -> str:
+        """Those of a cell, by the rule or few."""
+        return few if self.is_one else rule
+
 
 BUDGETS = {
     "smoke": Budget(2, 0.02, 2, 1000, True),
@@ -139,9 +143,9 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     for name in five:
         yield cell("rates", name, 16, 300, rate="0.01,0.04,0.1")
         yield cell("mean_field", name, 32, learner="mean_field")
-    levels = "64" if budget.is_one else "64,128"
+    levels = budget.levels("64,128", "64")
     yield from (cell("large", name, 16, 1000, levels=levels) for name in five)
-    levels = "8,16" if budget.is_one else "8,9,10,16"
+    levels = budget.levels("8,9,10,16")
     yield cell("misspecified", "IMG-FLIP", 32, 1000, levels=levels)
     if not budget.is_one:
         yield cell("misspecified", "IMG-UNIF", 32, 1000, levels="8,9,16,32")
@@ -159,8 +163,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
             flags["num_samples"] = str(budget.num_samples)
         return Cell("dynamics", name, binary, flags, {"kept.csv": name})
 
-    levels = "8,16" if budget.is_one else "8,16,32,64"
-    traced = {"trace": "true", "levels": levels}
+    traced = {"trace": "true", "levels": budget.levels("8,16,32,64")}
     yield cell("IMG_early", **traced, epochs="10", records_per_epoch="45")
     yield cell("IMG_late", **traced, epochs="200")
     course = {name: f"{{workdir}}/dynamics/IMG_{name}" for name in ("early", "late")}
@@ -180,7 +183,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
         )
     for name in NOISE[:1] if budget.is_one else NOISE:
         of_noise = {"binary": "noise", "num_seeds": "32"}
-        of_noise["levels"] = "8" if budget.is_one else "8,16,32"
+        of_noise["levels"] = budget.levels("8,16,32", "8")
         for estimator in _ESTIMATORS[:2] if budget.is_one else _ESTIMATORS:
             of_one = {**of_noise, "estimator": estimator, "epochs": "100"}
             yield cell(f"{name}_{estimator}", **of_one)
@@ -206,8 +209,7 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
         return Cell("recurring", name, "recurring", flags, tables)
 
     for kind in KINDS[1:2] if budget.is_one else KINDS:
-        levels = "8,16" if budget.is_one else "8,16,32,64"
-        yield cell(kind, 1000, 8, 300, levels=levels)
+        yield cell(kind, 1000, 8, 300, levels=budget.levels("8,16,32,64"))
         if not budget.is_one:
             yield cell(kind, 500, 8, 600)
             yield cell(kind, 3000, 4, 100)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import Column, Rows, Truths, larger, levels_of
+from experiments.cli.levels import Column, Rows, Truths, joined, larger, levels_of
 from experiments.cli.verdicts import Block, Table, Verdict, above, at
 from lvm_jax.report import style
 
@@ -60,8 +60,7 @@ def sizes(tables: Mapping[str, Rows]) -> Iterator[Block]:
 
 def _symbols(tables: Mapping[str, Rows]) -> Table:
     lines = [
-        [name, str(level)]
-        + [of.format(of.mean(at(rows, level=level))) for of in _SYMBOLS]
+        [name, str(level)] + [of.shown(at(rows, level=level)) for of in _SYMBOLS]
         for name, rows in tables.items()
         for level in levels_of(rows)
     ]
@@ -74,7 +73,7 @@ def larger_still(
     """Grammars of many symbols less the smallest, and less the best of the others."""
     if not {**more, **most}:
         return
-    rows = _joined(main, more, most)[_LARGE]
+    rows = _prepared(joined(main, more, most)[_LARGE])
     many = [level for level in levels_of(rows) if level > _BEST]
     yield from larger(
         {_LARGE: [row for row in rows if row["level"] != _BEST]}, _DECIDED
@@ -89,14 +88,6 @@ def larger_still(
     )
     says = {f"{_LARGE} at {level}": above(of, _MOST_HARM) for level, of in less.items()}
     yield Verdict("less than 0.05 of F1 lost", says)
-
-
-def _joined(*cells: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The rows of several cells by truth, those of the first."""
-    return {
-        name: _prepared([row for cell in cells for row in cell.get(name, [])])
-        for name in cells[0]
-    }
 
 
 def _draw_means(axes: Axes, rows: Rows, columns: Sequence[Column]) -> None:
@@ -138,19 +129,19 @@ def _plot(tables: Mapping[str, Rows]) -> Figure:
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
-    cells = [_OF_TEN.read(tables, cell, names) for cell, names, _ in _CELLS]
-    if joined := _joined(*cells):
-        yield "grammars", _plot(joined)
+    cells = (_MAIN, _LARGER, _LARGEST)
+    rows = joined(*(_OF_TEN.read(tables, cell, names) for cell, names, _ in cells))
+    if rows:
+        yield "grammars", _plot({name: _prepared(of) for name, of in rows.items()})
 
 
-_CELLS = _MAIN, _LARGER, _LARGEST
 CLAIMS = Claims(
     "neural_pcfg",
     {
         "1. Larger grammars learn and recover more": _OF_TEN.section(sizes, _MAIN),
         "2. One sentence a step": _OF_TEN.section(sizes, _FAITHFUL),
         "3. Larger still": _OF_TEN.section(
-            larger_still, ("main", (_LARGE,), 10), *_CELLS[1:]
+            larger_still, ("main", (_LARGE,), 10), _LARGER, _LARGEST
         ),
     },
     _draw,

@@ -68,7 +68,7 @@ def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
         elbo = report.mean_interval([row["held_out_elbo"] for row in rows])
         difference = found.get((dataset, level, name))
         cells = [dataset, f"{level}", name, f"{rows[0]['rate']:g}"]
-        cells += [_RECOVERED.mean(rows).format(2), full.format(0, 100), elbo.format(2)]
+        cells += [_RECOVERED.shown(rows), full.format(0, 100), elbo.format(2)]
         if difference:
             cells += [difference.format(2), direction(difference)]
         lines.append([*cells, "", ""][: len(headings)])

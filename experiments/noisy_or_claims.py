@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, Column, Rows, Truths, larger, levels_of
+from experiments.cli.levels import FULL, Column, Rows, Truths, joined, larger, levels_of
 from experiments.cli.verdicts import Block, Table, Verdict, above, at, direction
 from lvm_jax import report
 from lvm_jax.report import Comparison
@@ -35,11 +35,6 @@ _MOST_HARM = -1.0  # truths, of little harm
 def _less(rows: Rows, level: int, other: int, column: Column) -> Comparison:
     """A level less another."""
     return column.less(at(rows, level=level), at(rows, level=other))
-
-
-def _joined(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> dict[str, Rows]:
-    """The rows of both cells by data set, of those of the first."""
-    return {name: [*rows, *large.get(name, [])] for name, rows in main.items()}
 
 
 def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
@@ -67,8 +62,8 @@ def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]
             [
                 dataset,
                 str(level),
-                _RECOVERED.format(_RECOVERED.mean(some)),
-                FULL.format(FULL.mean(some)),
+                _RECOVERED.shown(some),
+                FULL.shown(some),
                 str(best[dataset]),
                 of.format(2),
                 direction(of),
@@ -91,7 +86,7 @@ def harm(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]
 
 def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
     """Exact held-out log P(x) of 16 less 8, and bounds of larger ones less 8."""
-    tables = _joined(main, large)
+    tables = joined(main, large)
     exact = report.adjust(
         {name: _less(rows, 16, 8, _LOG_LIKELIHOOD) for name, rows in tables.items()}
     )
@@ -112,8 +107,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
                 [
                     name,
                     str(level),
-                    "at least " * (level > 16)
-                    + _LOG_LIKELIHOOD.format(_LOG_LIKELIHOOD.mean(of_level)),
+                    "at least " * (level > 16) + _LOG_LIKELIHOOD.shown(of_level),
                     known.format(2) if known else "",
                     _likelihood_verdict(known, level) if known else "",
                     _rank_correlation(of_level),
@@ -162,7 +156,7 @@ def _rank_correlation(rows: Rows) -> str:
 
 def surplus(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[Block]:
     """What the filter makes of larger models, of both cells."""
-    return _OF_EIGHT.surplus(_joined(main, large))
+    return _OF_EIGHT.surplus(joined(main, large))
 
 
 def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
@@ -212,8 +206,8 @@ def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     main, large = (
         _OF_EIGHT.read(tables, cell, names) for cell, names, _ in (_FIVE, _LARGE)
     )
-    if joined := _joined(main, large):
-        yield "noisy_or_five", _OF_EIGHT.plot(joined)
+    if panels := joined(main, large):
+        yield "noisy_or_five", _OF_EIGHT.plot(panels)
 
 
 def _cell(name: str, datasets: Sequence[str]) -> tuple[str, Sequence[str], int]:

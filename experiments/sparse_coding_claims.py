@@ -175,8 +175,8 @@ def _line(
     return [
         name,
         f"{np.mean([row['epoch'] for row in rows]):.0f}",
-        _RECOVERED.format(_RECOVERED.mean(rows)),
-        FULL.format(FULL.mean(rows)),
+        _RECOVERED.shown(rows),
+        FULL.shown(rows),
         f"{np.mean(active):.1f}",
         *(of.format(2) if of else "" for of in (more, less)),
     ]

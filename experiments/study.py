@@ -7,8 +7,7 @@ r"""The whole study on one page: claims, rules, verdicts, tables, figures, comma
 Decides every claim on the tables that are kept beside the code, and trains nothing:
 prints a table of all claims, and writes a page that needs nothing but itself. Half a
 minute. What has no table yet is shown as such. `--tables` may be another folder with
-noisy_or/, sparse_coding/, neural_pcfg/, dynamics/ and
-recurring/ in it.
+noisy_or/, sparse_coding/, neural_pcfg/, dynamics/ and recurring/ in it.
 
 With --budget it runs what has no table in --workdir yet, main claims first, and decides
 on the tables there: `smoke` touches all claims and decides none, minutes; `laptop` has

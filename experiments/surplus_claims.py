@@ -35,9 +35,9 @@ def nearest_of_many(late: Rows, nearest: Rows) -> Iterator[Block]:
         for level in (8, 16, 64)
     }
     decided = report.adjust(family)
-    lines = [["nearest 8 of 64", _RECOVERED.mean(nearest).format(2), "", ""]]
+    lines = [["nearest 8 of 64", _RECOVERED.shown(nearest), "", ""]]
     for level, difference in decided.items():
-        cells = [f"{level}", _RECOVERED.mean(at(late, level=level)).format(2)]
+        cells = [f"{level}", _RECOVERED.shown(at(late, level=level))]
         lines.append([*cells, difference.format(2), _alike(difference)])
     yield Table(["latents", "truths of 8", "nearest less these", ""], lines)
     of_sixteen = _alike(decided[16])
@@ -60,16 +60,14 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     known = {name: _by_time(tables, f"{dataset}_{name}") for name in CHANGES}
     few, many = (at(late, level=level) for level in (8, 16))
     lines = [
-        ["8 throughout", "", _RECOVERED.mean(few).format(2), "", ""],
-        ["16 throughout", "", _RECOVERED.mean(many).format(2), "", ""],
+        ["8 throughout", "", _RECOVERED.shown(few), "", ""],
+        ["16 throughout", "", _RECOVERED.shown(many), "", ""],
     ]
     if some := tables.rows(f"{dataset}_ten"):
         differences = [
             _RECOVERED.less(some, others).format(2) for others in (few, many)
         ]
-        lines.append(
-            ["10 throughout", "", _RECOVERED.mean(some).format(2), *differences]
-        )
+        lines.append(["10 throughout", "", _RECOVERED.shown(some), *differences])
     families = {
         "pruned": {
             (time, "16"): _RECOVERED.less(_as_of(rows, many), many)
@@ -85,7 +83,7 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     families = {name: report.adjust(family) for name, family in families.items()}
     for name, found in families.items():
         for time in dict.fromkeys(time for time, _ in found):
-            cells = [name, f"{time}", _RECOVERED.mean(known[name][time]).format(2)]
+            cells = [name, f"{time}", _RECOVERED.shown(known[name][time])]
             for other in ("8", "16"):
                 difference = found.get((time, other))
                 cells.append(
@@ -101,8 +99,7 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
             says = _surplus_verdict(name, found)
             yield Verdict(f"{dataset} {name}", {"": f"{so_far}{says}"})
     others = [
-        f"{time}: {_RECOVERED.mean(rows).format(2)}"
-        for time, rows in known["renewed"].items()
+        f"{time}: {_RECOVERED.shown(rows)}" for time, rows in known["renewed"].items()
     ]
     if others:
         yield f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}"

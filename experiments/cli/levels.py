@@ -38,6 +38,13 @@ def renamed(rows: Rows, name: str) -> list[dict[str, Any]]:
     return [{**row, "level": name} for row in rows]
 
 
+def joined(*cells: Mapping[str, Rows]) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of several cells by data set, of those of the first."""
+    return {
+        name: [row for of in cells for row in of.get(name, [])] for name in cells[0]
+    }
+
+
 def share_verdict(share: Interval | None) -> str:
     """Whether a filter gives back the truth, by the interval of how often."""
     return _NO_FULL_RUN if share is None else above(share, _LEAST_EXACT)
@@ -111,6 +118,10 @@ class Column(NamedTuple):
         """A mean or a difference with its interval."""
         return of.format(self.digits, self.scale)
 
+    def shown(self, rows: Rows) -> str:
+        """Its mean with the interval."""
+        return self.format(self.mean(rows))
+
 
 FULL = Column("full", "full recovery, %", (0, 1), 0, 100)
 
@@ -141,7 +152,7 @@ def larger(
             line = [dataset, str(level)]
             for column in columns:
                 known = decided.get((dataset, level, column))
-                line.append(column.format(column.mean(at(rows, level=level))))
+                line.append(column.shown(at(rows, level=level)))
                 line.append(column.format(known) if known else "")
             lines.append(line)
     headings = [[column.title, "less the smallest"] for column in columns]
