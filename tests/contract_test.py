@@ -7,20 +7,19 @@ import dataclasses
 import functools
 import itertools
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sweep_runs import run_of, train_runs
 
 import lvm_jax
 from lvm_jax import noisy_or, pcfg, sparse_coding
 from lvm_jax.noisy_or import revision
 from lvm_jax.sweep import Plan, Sweep, plan
-from lvm_jax.sweep.plan import RunName
-from lvm_jax.training.results import choose_kept
-from lvm_jax.types import Buckets, Info, Learner, Task
+from lvm_jax.types import Learner, Task
 
 _NUM_TRAIN, _NUM_HELD_OUT = 500, 100
 _BATCH_SIZE = 20  # 25 steps an epoch
@@ -188,8 +187,6 @@ _CASES = {
     "masked": _masked,
     "maximum_likelihood": _maximum_likelihood,
 }
-
-
 # One learner of gradients, of everything that a learner may have, and one of none.
 _FAST = ("nvil", "alternating_minimization")
 _PARAMS = [
@@ -201,17 +198,6 @@ _PARAMS = [
 @pytest.fixture(scope="module", params=_PARAMS)
 def case(request) -> Case:
     return _CASES[request.param]()
-
-
-def _train(sweep_, stop, runs=None, start=0):
-    """Runs and records on the host, from there or from the beginning."""
-    runs = sweep_.init() if runs is None else sweep_.place(runs)
-    chunks = list(sweep_.train(runs, start, stop))
-    records = [
-        jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *parts)
-        for parts in zip(*(chunk.records for chunk in chunks), strict=True)
-    ]
-    return sweep_.gather(chunks[-1].runs), records
 
 
 @pytest.fixture(scope="module")
@@ -229,14 +215,14 @@ def mixed(case) -> Sweep:
 @pytest.fixture(scope="module")
 def trained(mixed):
     """Its runs after two epochs, 50 steps, and their records."""
-    (runs,), (records,) = _train(mixed, 2)
+    (runs,), (records,) = train_runs(mixed, 2)
     return runs, records
 
 
 @pytest.fixture(scope="module")
 def whole(mixed):
     """Its runs after four epochs, two calls, and their records."""
-    (runs,), (records,) = _train(mixed, 4)
+    (runs,), (records,) = train_runs(mixed, 4)
     return runs, records
 
 
@@ -278,12 +264,6 @@ def _disturbed(leaf, live):
     return np.where(is_live, leaf, leaf * 0.5 + 0.1)
 
 
-def _run_of(sweep_, tree, level, seed, setting="first"):
-    (group,) = sweep_.groups
-    index = group.runs.index(RunName(level, setting, seed))
-    return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
 def test_everything_is_finite(trained):
     runs, records = trained
     assert not runs.diverged.any()
@@ -292,7 +272,7 @@ def test_everything_is_finite(trained):
 
 
 def test_learning_raises_the_held_out_objective(mixed, trained):
-    (first,), _ = _train(mixed, 1)
+    (first,), _ = train_runs(mixed, 1)
     assert (trained[0].objective > first.objective).all()
 
 
@@ -357,9 +337,9 @@ def test_no_bit_of_a_run_depends_on_the_others_or_on_calls(case, mixed, whole, s
         snapshot_every=2,
         block=2,
     )
-    (runs,), (records,) = _train(alone, 4)
-    own = _run_of(alone, (runs, records), level, seed, "alone")
-    _check_equal(own, _run_of(mixed, whole, level, seed, setting))
+    (runs,), (records,) = train_runs(alone, 4)
+    own = run_of(alone, (runs, records), level, seed, "alone")
+    _check_equal(own, run_of(mixed, whole, level, seed, setting))
 
 
 def test_settings_share_key_start_and_batches_and_differ_in_what_is_learned(
@@ -367,9 +347,7 @@ def test_settings_share_key_start_and_batches_and_differ_in_what_is_learned(
 ):
     (start,) = mixed.gather(mixed.init())
     for level, seed in itertools.product(case.levels, (0, 1, 2)):
-        one, other = (
-            _run_of(mixed, start, level, seed, name) for name in case.settings
-        )
+        one, other = (run_of(mixed, start, level, seed, name) for name in case.settings)
         # A threshold or a rate may be a leaf of what is learned.
         _check_equal((one.key, one.live), (other.key, other.live))
         starts = [_leaves(run.state.params) for run in (one, other)]
@@ -377,7 +355,7 @@ def test_settings_share_key_start_and_batches_and_differ_in_what_is_learned(
         for a, b in arrays:
             np.testing.assert_array_equal(a, b)
         ends = [
-            _leaves(_run_of(mixed, trained[0], level, seed, name).state.params)
+            _leaves(run_of(mixed, trained[0], level, seed, name).state.params)
             for name in case.settings
         ]
         assert any((a != b).any() for a, b in zip(*ends, strict=True))
@@ -393,10 +371,10 @@ def test_a_setting_may_differ_from_level_to_level(case, mixed, trained):
         snapshot_every=2,
         block=2,
     )
-    (runs,), (records,) = _train(other, 2)
+    (runs,), (records,) = train_runs(other, 2)
     for level, setting in zip(case.levels, case.settings, strict=True):
-        own = _run_of(other, (runs, records), level, 0, "by level")
-        _check_equal(own, _run_of(mixed, trained, level, 0, setting))
+        own = run_of(other, (runs, records), level, 0, "by level")
+        _check_equal(own, run_of(mixed, trained, level, 0, setting))
 
 
 @pytest.mark.parametrize("case", ["alternating_minimization"], indirect=True)
@@ -410,7 +388,7 @@ def test_records_within_an_epoch_change_nothing_that_is_learned(case, mixed, tra
         snapshot_every=2,
         block=2,
     )
-    (runs,), (records,) = _train(fine, 2)
+    (runs,), (records,) = train_runs(fine, 2)
     _check_equal(runs, trained[0])
     at_ends = jax.tree.map(lambda leaf: leaf[:, 4::5], records)
     for a, b in zip(
@@ -438,7 +416,7 @@ def test_blocks_and_devices_change_a_run_by_rounding_alone(quick_case, mixed):
         (level,), (0, 1, 2), num_devices=1, epochs_per_call=2, block=6
     )
     own, other = (
-        _run_of(sweep_, _train(sweep_, 1)[0][0], level, 1)
+        run_of(sweep_, train_runs(sweep_, 1)[0][0], level, 1)
         for sweep_ in (together, mixed)
     )
     for a, b in zip(_leaves(own), _leaves(other), strict=True):
@@ -474,9 +452,9 @@ def test_padding_changes_no_draw_and_no_step(quick_case):
 
 
 def test_resuming_from_host_arrays_changes_no_bit(mixed, whole):
-    runs, _ = _train(mixed, 3)  # A learner that revises its mask has done so.
+    runs, _ = train_runs(mixed, 3)  # A learner that revises its mask has done so.
     assert mixed.has(runs)
-    (resumed,), _ = _train(mixed, 4, runs=runs, start=3)
+    (resumed,), _ = train_runs(mixed, 4, runs=runs, start=3)
     _check_equal(resumed, whole[0])
 
 
@@ -484,12 +462,10 @@ def test_seeds_are_independent(case, mixed, trained):
     """In what is learned: a mean of the data is not, nor what bounds an encoder."""
     (start,) = mixed.gather(mixed.init())
     before, one, other = (
-        _leaves(_run_of(mixed, runs, case.levels[0], seed).state.params)
+        _leaves(run_of(mixed, runs, case.levels[0], seed).state.params)
         for runs, seed in ((start, 0), (trained[0], 0), (trained[0], 1))
     )
-    names = getattr(
-        _run_of(mixed, start, case.levels[0], 0).state.params, "_fields", ()
-    )
+    names = getattr(run_of(mixed, start, case.levels[0], 0).state.params, "_fields", ())
     num_fixed = max(len({"threshold", "guard"} & {*names}), 1)
     learned = [
         (a, b) for a, b, c in zip(one, other, before, strict=True) if (a != c).any()
@@ -501,7 +477,7 @@ def test_seeds_are_independent(case, mixed, trained):
 
 def test_dead_latents_do_not_matter(case, mixed, trained):
     """Whatever a padded latent's parameters are, nothing else changes."""
-    run = _run_of(mixed, trained[0], case.levels[0], 0)
+    run = run_of(mixed, trained[0], case.levels[0], 0)
     for mask in jax.tree.leaves(run.live):
         assert 0 < mask.sum() < mask.size
 
@@ -524,7 +500,7 @@ def test_a_diverged_run_is_marked_and_its_siblings_go_on(mixed, trained):
 
     params = jax.tree.map(poison, runs.state.params)
     poisoned = runs._replace(state=runs.state._replace(params=params))
-    (runs,), (records,) = _train(mixed, 2, runs=(poisoned,))
+    (runs,), (records,) = train_runs(mixed, 2, runs=(poisoned,))
     assert runs.diverged.tolist() == [False, True] + [False] * 10
     if records.recovery:
         assert records.recovery["num_recovered"][1].tolist() == [0, 0]
@@ -534,7 +510,7 @@ def test_a_diverged_run_is_marked_and_its_siblings_go_on(mixed, trained):
 
 
 def test_evaluation_and_model_do_not_see_dead_latents(case, mixed, trained):
-    run = _run_of(mixed, trained[0], case.levels[0], 0)
+    run = run_of(mixed, trained[0], case.levels[0], 0)
     moved = jax.tree.map(lambda leaf: _disturbed(leaf, run.live), run.state.params)
     evaluate = jax.jit(case.learner.evaluate)
     for a, b in itertools.pairwise(
@@ -554,285 +530,6 @@ def test_evaluation_and_model_do_not_see_dead_latents(case, mixed, trained):
     _check_equal(found, recover(other, plain, run.live, case.task.held_out))
 
 
-class _Script(NamedTuple):
-    """What a run of the logger measures: its best record, and where it fails."""
-
-    best: int
-    bad_step: int = -1
-    bad_record: int = -1
-
-
-class _Log(NamedTuple):
-    """What a learner has been given at each of 40 steps; `params` counts them."""
-
-    params: jax.Array
-    samples: jax.Array
-    keys: jax.Array
-
-
-def _logger(script):
-    """A learner that learns nothing and writes down its batches and keys."""
-
-    def init(key, live, train):
-        del key, live, train
-        return _Log(jnp.int32(0), jnp.zeros((40, 3)), jnp.zeros((40, 2), jnp.uint32))
-
-    def step(key, state, live, batch):
-        del live
-        count, numbers = state.params, jax.random.key_data(key)
-        state = _Log(
-            count + 1,
-            state.samples.at[count].set(batch),
-            state.keys.at[count].set(numbers),
-        )
-        objective = jnp.where(count == script.bad_step, jnp.nan, 0.0)
-        return state, Info(objective, {"count": jnp.float32(count)})
-
-    def evaluate(key, state, live, data):
-        del live, data
-        high, low = jax.random.key_data(key)
-        record = state.params // 4
-        objective = -jnp.abs(record - script.best)
-        objective = jnp.where(record == script.bad_record, jnp.nan, objective)
-        return Info(objective, {"high": high, "low": low})
-
-    return Learner(init, step, evaluate, lambda params, live: params)
-
-
-# By name: the script, the epoch that is kept and the records that have diverged, of
-# five epochs of two records each; snapshots are taken after two and four.
-_SCRIPTS = {
-    "a snapshot is best": (_Script(4), 2, []),
-    "the end is best": (_Script(10), 5, []),
-    "best between snapshots": (_Script(6), 2, []),
-    "the last snapshot is as good as the end": (_Script(9), 4, []),
-    "a step fails": (_Script(10, bad_step=17), 2, range(5, 11)),
-    "a record within an epoch fails": (_Script(8, bad_record=7), 4, [7]),
-    "a record of an epoch's end fails": (_Script(10, bad_record=8), 2, range(8, 11)),
-    "the first step fails": (_Script(1, bad_step=0), 0, range(1, 11)),
-}
-
-
-@pytest.fixture(scope="module")
-def logger():
-    """A sweep of two buckets of 13 samples, four batches of three each."""
-    parts = np.arange(13.0), 100 + np.arange(13.0)
-    task = Task(name="log", learner=_logger, train=Buckets(parts), held_out=parts[0])
-    plan_ = Plan(
-        levels=(1,),
-        seeds=(0, 1),
-        settings={name: script for name, (script, *_) in _SCRIPTS.items()},
-        batch_size=3,
-        records_per_epoch=2,
-        snapshot_every=2,
-        epochs_per_call=2,
-    )
-    return Sweep(task, plan_, devices=jax.devices()[:1])
-
-
-@pytest.fixture(scope="module")
-def written(logger):
-    """Its runs and records after five epochs."""
-    (runs,), (records,) = _train(logger, 5)
-    assert (runs.state.params == 40).all()
-    return runs, records
-
-
-@pytest.fixture(scope="module")
-def logged(written):
-    """Batches and keys of the first two runs, two seeds, [run, epoch, step, ...], and
-    keys of evaluations, [run, epoch, record, 2].
-    """
-    runs, records = written
-    evaluations = np.stack([records.held_out["high"], records.held_out["low"]], -1)
-    return (
-        runs.state.samples[:2].reshape(2, 5, 8, 3).astype(int),
-        runs.state.keys[:2].reshape(2, 5, 8, 2),
-        evaluations[:2].reshape(2, 5, 2, 2),
-    )
-
-
-@pytest.mark.parametrize("name", _SCRIPTS)
-def test_what_is_kept_and_what_has_diverged(logger, written, name):
-    runs, records = written
-    kept = choose_kept(runs, 5)
-    script, epoch, diverged = _SCRIPTS[name]
-    own = _run_of(logger, (kept, records), 1, 0, name)
-    assert own[0].epoch == epoch and own[0].params == 8 * epoch
-    assert own[0].objective == (-abs(2 * epoch - script.best) if epoch else -np.inf)
-    assert (np.flatnonzero(own[1].diverged) + 1).tolist() == list(diverged)
-    assert own[0].diverged == (10 in diverged)
-    np.testing.assert_array_equal(own[1].train["count"], np.arange(10) * 4 + 1.5)
-
-
-def test_what_is_kept_has_the_mask_that_the_run_ends_with(logger):
-    def with_fewer_after_three_epochs(script):
-        def revise(key, state, live, num_epochs):
-            del key
-            return state, jnp.where(num_epochs == 3, 0.0, live)
-
-        return _logger(script)._replace(revise=revise)
-
-    task = dataclasses.replace(logger.task, learner=with_fewer_after_three_epochs)
-    sweep_ = Sweep(task, logger.plan, devices=jax.devices()[:1])
-    for stop, epoch, live in ((3, 2, 1.0), (5, 4, 0.0)):
-        (runs,), _ = _train(sweep_, stop)
-        kept = _run_of(sweep_, choose_kept(runs, stop), 1, 0, "a snapshot is best")
-        assert (kept.epoch, kept.live) == (epoch, [live])
-        assert kept.params == 8 * epoch
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"init": lambda *_: ()}, "a state with a field `params` from `init`, got"),
-        (
-            {"evaluate": lambda *_: Info(jnp.zeros(2), {})},
-            r"a scalar as objective .* got shapes \(\) and \(2,\)",
-        ),
-        (
-            {"step": lambda key, state, *_: (state, Info(jnp.zeros(3), {}))},
-            r"a scalar as objective .* got shapes \(3,\) and \(\)",
-        ),
-    ],
-)
-def test_a_learner_that_breaks_the_contract_is_refused(logger, change, message):
-    def broken(script):
-        return _logger(script)._replace(**change)
-
-    task = dataclasses.replace(logger.task, learner=broken)
-    with pytest.raises(ValueError, match=message):
-        Sweep(task, logger.plan, devices=jax.devices()[:1]).record_shapes(1)
-
-
-def test_a_chunk_is_lowered_for_devices_that_a_sweep_does_not_have(logger):
-    one, *others = jax.devices()
-    sweep_ = Sweep(logger.task, logger.plan, devices=[one])
-    lowered = sweep_.lower(others)
-    assert lowered.compile().input_shardings[0][1][0].live.device_set == {*others}
-    runs, _ = lowered.out_info
-    for found, expected in zip(
-        jax.tree.leaves(runs[0].state),
-        jax.tree.leaves(sweep_.run_shapes()[0].state),
-        strict=True,
-    ):
-        assert found.shape[1:] == expected.shape[1:]
-
-
-def test_every_run_epoch_and_bucket_has_batches_of_its_own(logged):
-    samples, _, _ = logged
-    buckets = samples[..., 0] // 100
-    batches = {}
-    for run, epoch, bucket in itertools.product(range(2), range(5), range(2)):
-        own = samples[run, epoch][buckets[run, epoch] == bucket] - 100 * bucket
-        assert len(set(own.flat)) == 12 and set(own.flat) < set(range(13))
-        batches[run, epoch, bucket] = frozenset(map(tuple, own.tolist()))
-    assert len(set(batches.values())) == len(batches)
-    np.testing.assert_array_equal(buckets[0], buckets[1])
-    assert len(np.unique(buckets[0], axis=0)) > 1
-
-
-def test_every_step_and_evaluation_has_a_key_of_its_own(logged):
-    _, *keys = logged
-    numbers = np.concatenate([leaf.reshape(-1, 2) for leaf in keys])
-    assert len(np.unique(numbers, axis=0)) == len(numbers)
-
-
-def _plan(levels, seeds, names=("a",)):
-    settings = {name: noisy_or.NvilHyperparams() for name in names}
-    return Plan(levels=levels, seeds=seeds, settings=settings)
-
-
-def test_groups_hold_every_run_once_and_pad_little():
-    groups = plan.groups(_plan((8, 64, 61, 10, 62, 3), (5, 6), ("a", "b")))
-    runs = [run for group in groups for run in group.runs]
-    assert sorted(runs) == sorted(
-        RunName(*run)
-        for run in itertools.product((3, 8, 10, 61, 62, 64), ("a", "b"), (5, 6))
-    )
-    assert [group.width for group in groups] == [3, 8, 10, 64]
-
-
-def test_a_width_is_the_level_or_up_to_an_eighth_more():
-    for level in range(1, 300):
-        width = plan.width(level)
-        assert level <= width < 1.125 * level or width == level
-        assert plan.width(width) == width
-    for level in (8, 16, 32, 64, 128, 24, 48, 96, 10, 20, 30, 60):  # the study's
-        assert plan.width(level) == level
-
-
-def test_plan_takes_levels_of_several_kinds():
-    (group,) = plan.groups(_plan(((17, 20), (18, 19)), (0,)))
-    assert group.width == (18, 20)
-    masks = plan.live_mask((17, 20), (18, 20))
-    assert [mask.sum() for mask in masks] == [17, 20]
-
-
-def test_a_plan_makes_tuples_of_lists():
-    made = _plan([8, 16], range(2))
-    assert (made.levels, made.seeds) == ((8, 16), (0, 1))
-    assert plan.as_levels([[8, 16], [4, 4]]) == ((8, 16), (4, 4))
-    assert plan.as_levels([8, 3]) == (8, 3)
-
-
-def test_runs_of_a_level_and_seed_have_their_own_key():
-    keys = [
-        tuple(jax.random.key_data(plan.run_key(seed, level)).tolist())
-        for seed in (0, 1, 8, 16)
-        for level in (1, 8, 16, (8, 16), (16, 8))
-    ]
-    assert len(set(keys)) == len(keys)
-
-
-_RATES = noisy_or.NvilHyperparams()
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"levels": (0,)}, "levels of at least 1 and below 2147483648, got 0"),
-        ({"levels": ((1, 0),)}, r"levels of at least 1 .* got \(1, 0\)"),
-        ({"levels": ()}, "levels without repeats"),
-        ({"seeds": (1, 1)}, "seeds without repeats"),
-        ({"levels": (8.0,)}, "levels of at least 1 and below 2147483648, got 8.0"),
-        ({"levels": ((),)}, r"levels of at least 1 and below 2147483648, got \(\)"),
-        ({"seeds": (0, "1")}, "seeds from 0 to 2147483647, got 1"),
-        (
-            {"batch_size": 20.0},
-            "batch_size of at least 1 and below 2147483648, got 20.0",
-        ),
-        ({"seeds": (2**31, 0)}, "seeds from 0 to 2147483647, got 2147483648"),
-        ({"batch_size": 0}, "batch_size of at least 1 and below 2147483648, got 0"),
-        (
-            {"records_per_epoch": 0},
-            "records_per_epoch of at least 1 and below 2147483648, got 0",
-        ),
-        ({"block": 0}, "blocks of at least 1 and .* runs, got 0"),
-        ({"precision": "float16"}, "float32, float64, got float16"),
-        ({"settings": {}}, "settings by name, at least one"),
-        ({"settings": _RATES}, "settings by name, at least one"),
-        ({"settings": {"a": 0.1}}, "a NamedTuple of finite numbers as setting 'a'"),
-        ({"settings": {"a": {2: _RATES}}}, "for level 1 in setting 'a', got levels 2"),
-        ({"settings": {"a": _RATES._replace(q_rate="x")}}, "finite numbers as setting"),
-        ({"settings": {"a": _RATES._replace(q_rate=np.nan)}}, "finite numbers as"),
-        ({"settings": {"a": _RATES._replace(q_rate=1e39)}}, "as float32 has them"),
-        (
-            {
-                "settings": {
-                    "a": _RATES,
-                    "b": sparse_coding.AlternatingMinimizationHyperparams(),
-                }
-            },
-            "settings of the same hyperparameters, theta_rate, .* got step_size",
-        ),
-    ],
-)
-def test_plan_refuses_what_makes_no_sense(fields, message):
-    with pytest.raises(ValueError, match=message):
-        Plan(**{"levels": (1,), "seeds": (0,), "settings": {"a": _RATES}, **fields})
-
-
 def test_a_batch_larger_than_the_data_is_refused(case):
     most = case.num_train
     with pytest.raises(ValueError, match=f"at most {most}, the number of training"):
@@ -843,8 +540,3 @@ def test_a_level_that_no_memory_holds_is_refused_before_it_is_made(case):
     level = jax.tree.map(lambda _: 2**31 - 1, case.levels[0])
     with pytest.raises(ValueError, match="expected levels that fit into"):
         case.sweep((*case.levels, level), (0,))
-
-
-def test_a_truth_needs_something_to_compare_it_by():
-    with pytest.raises(ValueError, match="a function `recover` for the truth of a"):
-        Task(name="a", learner=None, train=None, held_out=None, truth=1)

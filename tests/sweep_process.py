@@ -31,6 +31,9 @@ _FLAGS = [
     *("--epochs_per_call=2", "--num_samples=400", "--held_out=60", "--gamma=30"),
     "--block=1",  # several in a row
 ]
+ROOT = pathlib.Path(__file__).parents[1]
+# Of one group of latents, and of one shape: compiled once for all tests that take it.
+SHAPE = ("--levels=17,18", "--num_seeds=2", "--num_samples=200", "--epochs_per_call=2")
 _PATIENCE = 300  # seconds, on machines that are slow or busy
 _TABLES = (workdir.HISTORY, workdir.KEPT, workdir.RESULTS, workdir.DATA)
 _context = multiprocessing.get_context("forkserver")
