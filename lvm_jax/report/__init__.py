@@ -5,20 +5,19 @@ as a `matplotlib.figure.Figure`, and they leave matplotlib as they find it.
 """
 
 from lvm_jax.files.table import read_rows
+from lvm_jax.report.by_epoch import plot_by_epoch, plot_recovered_by_epoch
+from lvm_jax.report.by_level import (
+    plot_data_sets,
+    plot_full_recovery,
+    plot_measure,
+    plot_recovered,
+)
 from lvm_jax.report.comparison import (
     Comparison,
     adjust,
     compare,
     format_differences,
     holm,
-)
-from lvm_jax.report.figures import (
-    plot_by_epoch,
-    plot_data_sets,
-    plot_full_recovery,
-    plot_measure,
-    plot_recovered,
-    plot_recovered_by_epoch,
 )
 from lvm_jax.report.intervals import (
     Interval,

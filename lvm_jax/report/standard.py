@@ -7,8 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lvm_jax.report import figures as sweeps
-from lvm_jax.report import style
+from lvm_jax.report import by_epoch, by_level, style
 from lvm_jax.report.comparison import format_differences
 from lvm_jax.report.intervals import Limits
 from lvm_jax.report.rows import Row, known_limits
@@ -117,23 +116,23 @@ def _drawings(
     drawings = []
     if num_truths is not None:
         drawings += [
-            ("full_recovery", draw(sweeps.plot_full_recovery, summaries, name)),
-            ("recovered", draw(sweeps.plot_recovered, summaries, num_truths, name)),
+            ("full_recovery", draw(by_level.plot_full_recovery, summaries, name)),
+            ("recovered", draw(by_level.plot_recovered, summaries, num_truths, name)),
             (
                 "recovered_by_epoch",
-                draw(sweeps.plot_recovered_by_epoch, results, num_truths),
+                draw(by_epoch.plot_recovered_by_epoch, results, num_truths),
             ),
         ]
     for column, label in headers.items():
         stem = column.removeprefix(_HELD_OUT)
         shown = {"label": label, "limits": limits.get(column)}
-        by_level = draw(
-            sweeps.plot_measure, rows, column, title=name, truth=truth.get(column)
+        dots = draw(
+            by_level.plot_measure, rows, column, title=name, truth=truth.get(column)
         )
-        drawings.append((stem, draw(by_level, **shown)))
+        drawings.append((stem, draw(dots, **shown)))
         if column in results.history:
-            by_epoch = draw(sweeps.plot_by_epoch, results, column, **shown)
-            drawings.append((f"{stem}_by_epoch", by_epoch))
+            lines = draw(by_epoch.plot_by_epoch, results, column, **shown)
+            drawings.append((f"{stem}_by_epoch", lines))
     names = [f"{stem}.png" for stem, _ in drawings]
     if len(set(names)) < len(names):
         raise ValueError(f"expected figures of different names, got {', '.join(names)}")

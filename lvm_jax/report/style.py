@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from lvm_jax.files import atomic
@@ -25,6 +26,12 @@ _STYLE = {
     "text.parse_math": False,  # names and words may have a $ in them
     "text.usetex": False,
 }
+HEIGHT = 2.7  # inches, of a figure of one row of panels
+# C3 is the truth's and C7, a grey, that of runs.
+COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MAX_SETTINGS = len(COLORS)  # as many as can be told apart
+_LARGEST = 1e300  # that axes can be laid out for
 _DPI = 200
 _CHARACTERS_PER_INCH = 11  # of a title
 _LEGEND_CHARACTERS = 30  # in a line of a legend
@@ -71,6 +78,12 @@ def _any_characters() -> Iterator[None]:
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, of inches, whose parts make room for one another."""
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def drawable(values: Any) -> np.ndarray:
+    """The values, nan where they are too large for an axis."""
+    values = np.asarray(values, float)
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)
 
 
 def wrap(title: str, width: float) -> str:

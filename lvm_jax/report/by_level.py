@@ -1,39 +1,23 @@
-"""Figures of sweeps: by level and by epoch, with a series for each setting."""
+"""Figures of sweeps by level, with a series for each setting."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lvm_jax.report import style
-from lvm_jax.report.intervals import Interval, Limits, mean_intervals
-from lvm_jax.report.pool import Pooled
-from lvm_jax.report.rows import (
-    Row,
-    group,
-    is_bound,
-    is_counted,
-    num_samples,
-    values_of,
-)
+from lvm_jax.report.intervals import Interval, Limits
+from lvm_jax.report.rows import Row, group, is_bound, num_samples, values_of
 from lvm_jax.report.summary import Summary, interval, over
-from lvm_jax.types import level_name
 
-_HEIGHT = 2.7
-# C3 is the truth's and C7, a grey, that of runs.
-_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _FULL_FIELDS = {
     "full": "all latents",
     "exact_after_filter": "filtered, exactly the truth",
 }
 _RECOVERED_FIELDS = {"recovered": "all latents", "recovered_after_filter": "filtered"}
-_LARGEST = 1e300  # that axes can be laid out for
-_MAX_SETTINGS = len(_COLORS)  # as many as can be told apart
 
 
 def plot_full_recovery(summaries: Sequence[Summary], title: str = "") -> Figure:
@@ -99,7 +83,7 @@ def plot_data_sets(
     width = max(1.55, *(_panel_width(names, 2) for names in levels.values()))
     # A legend beside them takes as much as two of many panels.
     width = max(width * len(summaries) + 0.5, len(summaries) + 2.9)
-    figure = style.new_figure(width, 2 * _HEIGHT - 0.9)
+    figure = style.new_figure(width, 2 * style.HEIGHT - 0.9)
     grid = figure.subplots(2, len(summaries), sharex="col", sharey="row", squeeze=False)
     rows = (
         (_RECOVERED_FIELDS, f"truths recovered, of {num_truths}", num_truths),
@@ -134,7 +118,7 @@ def _plot_recovery(
         raise ValueError("expected summaries of recovery, got none")
     levels = list(dict.fromkeys(row.level for row in summaries))
     settings = list(dict.fromkeys(row.setting for row in summaries))
-    panels = _recovery_panels(summaries, fields, settings[:_MAX_SETTINGS])
+    panels = _recovery_panels(summaries, fields, settings[: style.MAX_SETTINGS])
     num_series = max(map(len, panels.values()))
     figure, grid = _recovery_figure(levels, settings, len(panels), num_series)
     for axes, (name, series) in zip(grid, panels.items(), strict=True):
@@ -165,11 +149,11 @@ def _recovery_figure(
     """Panels side by side if their width allows it, else below one another."""
     width = _panel_width(levels, num_series)
     if num_panels == 1:
-        figure = style.new_figure(max(width, 3.6), _HEIGHT)
+        figure = style.new_figure(max(width, 3.6), style.HEIGHT)
         return figure, [figure.subplots()]
-    margin, height = style.legend_size(settings[:_MAX_SETTINGS])
+    margin, height = style.legend_size(settings[: style.MAX_SETTINGS])
     if width <= 3.0:
-        shape, size = (1, num_panels), (num_panels * max(width, 2.6), _HEIGHT)
+        shape, size = (1, num_panels), (num_panels * max(width, 2.6), style.HEIGHT)
     else:
         shape, size = (num_panels, 1), (width, 0.5 + 2.1 * num_panels)
     figure = style.new_figure(size[0] + margin, max(size[1], height))
@@ -234,23 +218,17 @@ def _draw_series(
             **_marks(len(series)),
         )
         for intervals, shift, color, marker in zip(
-            series.values(), shifts, _COLORS, _MARKERS, strict=False
+            series.values(), shifts, style.COLORS, style.MARKERS, strict=False
         )
     ]
     axes.set_xticks(range(len(levels)), levels)
     return handles
 
 
-def _drawable(values: Any) -> np.ndarray:
-    """The values, nan where they are too large for an axis."""
-    values = np.asarray(values, float)
-    return np.where(np.abs(values) < _LARGEST, values, np.nan)
-
-
 def _draw_intervals(
     axes: Axes, positions: Sequence[float], intervals: Sequence[Interval], **line
 ) -> Any:
-    estimates, low, high = _drawable(intervals).reshape(-1, 3).T
+    estimates, low, high = style.drawable(intervals).reshape(-1, 3).T
     spread = np.abs([low - estimates, high - estimates])
     return axes.errorbar(positions, estimates, spread, **line)
 
@@ -267,7 +245,7 @@ def _add_settings_legend(
     references: Sequence[Line2D] = (),
 ) -> None:
     """A legend of the settings that are shown, and of references, on the right."""
-    shown = settings[:_MAX_SETTINGS]
+    shown = settings[: style.MAX_SETTINGS]
     is_all = len(shown) == len(settings)
     title = "" if is_all else f"{len(shown)} of {len(settings)} settings"
     labels = [*shown, *(line.get_label() for line in references)]
@@ -305,10 +283,10 @@ def plot_measure(
         raise ValueError("expected rows, at least one, got none")
     levels = [level for (level,) in group(rows, "level")]
     settings = [setting for (setting,) in group(rows, "setting")]
-    shown = settings[:_MAX_SETTINGS]
+    shown = settings[: style.MAX_SETTINGS]
     margin, height = (0, 0) if len(settings) < 2 else style.legend_size(shown)
     width = max(3.6, _panel_width(levels, len(shown))) + margin
-    figure = style.new_figure(width, max(_HEIGHT, height + 0.4))
+    figure = style.new_figure(width, max(style.HEIGHT, height + 0.4))
     axes = figure.subplots()
     handles = _draw_runs(axes, rows, measure, levels, shown, limits)
     color = "C0" if len(settings) == 1 else "0.3"
@@ -344,7 +322,11 @@ def _draw_runs(
     is_clustered = num_samples(rows) > 1
     handles = []
     for setting, shift, color, marker in zip(
-        settings, _shifts(len(settings), step), _COLORS, _MARKERS, strict=False
+        settings,
+        _shifts(len(settings), step),
+        style.COLORS,
+        style.MARKERS,
+        strict=False,
     ):
         dots = {"color": "0.7"} if is_one else {"color": color, "alpha": 0.35}
         mean = {"color": color, "marker": marker, **_marks(len(settings))}
@@ -353,7 +335,7 @@ def _draw_runs(
             values = values_of(of_group, measure)
             place = index + shift
             places = place + _spread(len(values), half)
-            axes.plot(places, _drawable(values), ".", ms=3, **dots)
+            axes.plot(places, style.drawable(values), ".", ms=3, **dots)
             mean["mfc"] = "white" if is_bound(of_group, measure) else color
             drawn = interval(of_group, measure, limits, is_clustered)
             _draw_intervals(axes, [place], [drawn], zorder=3, **mean)
@@ -380,143 +362,10 @@ def _draw_references(
     handles = []
     if truth is not None:
         line = axes.axhline(
-            _drawable(truth).item(), color="C3", lw=1, ls="--", label="true model"
+            style.drawable(truth).item(), color="C3", lw=1, ls="--", label="true model"
         )
         handles.append(line)
     if bound is not None:
         marker = {"marker": "o", "mfc": "white", "color": bound}
         handles.append(Line2D([], [], ls="", label="lower bound", **marker))
     return handles
-
-
-def plot_recovered_by_epoch(
-    results: Any, num_truths: int, *, title: str | None = None
-) -> Figure:
-    """Mean number of truths recovered over epochs, as `plot_by_epoch` draws it.
-
-    Args:
-      results: of training, with a truth.
-      num_truths: how many true latents there are.
-      title: of the figure; the results' name, if None.
-
-    Raises:
-      ValueError: if the history has no recovery.
-    """
-    label = f"mean truths recovered, of {num_truths}"
-    return plot_by_epoch(
-        results, "num_recovered", label=label, title=title, num_truths=num_truths
-    )
-
-
-@style.styled()
-def plot_by_epoch(
-    results: Any,
-    column: str,
-    *,
-    label: str,
-    title: str | None = None,
-    limits: Limits | None = None,
-    num_truths: int | None = None,
-    ylim: tuple[float, float] | None = None,
-) -> Figure:
-    """A column of the history over epochs: a line and a band of intervals per level.
-
-    Bands are of `mean_intervals`, 95% at each epoch, not of the whole line. Several
-    settings, the first eight, have a panel each.
-
-    Args:
-      results: of training: epochs [E], history {column: [level, setting, seed, E]},
-        of which "diverged" is bool, plan (its levels and settings) and name. What
-        diverged is left out of a measure; of a count it is zero.
-      column: of the history.
-      label: of the axis, with units.
-      title: of the figure; the results' name, if None.
-      limits: the least and the largest value possible, if there are such; none and
-        all truths, if these are given.
-      num_truths: of a count of truths: all of them, drawn as a line.
-      ylim: of the axis; from none to all truths, if None and these are given.
-
-    Raises:
-      ValueError: if the history has no such column, or values leave their limits.
-    """
-    if column not in results.history:
-        columns = ", ".join(results.history)
-        raise ValueError(f"expected a column of {columns}, got {column}")
-    if num_truths is not None:
-        limits = (0, num_truths) if limits is None else limits
-        ylim = (0, 1.04 * num_truths) if ylim is None else ylim
-    settings = list(results.plan.settings)
-    levels = [level_name(level) for level in results.plan.levels]
-    title = results.name if title is None else title
-    figure, panels = _epoch_panels(settings, levels, title)
-    for place, axes in enumerate(panels):
-        handles = _draw_bands(axes, results, column, place, limits)
-        if num_truths is not None:
-            axes.axhline(num_truths, color="0.4", lw=0.8, ls="--")
-            axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.set(ylim=ylim)
-    num_samples = len(results.parts) if isinstance(results, Pooled) else None
-    xlabel = f"epoch\nat each, 95% interval over {over([num_samples])}"
-    if len(panels) > 1:
-        figure.supxlabel(xlabel, fontsize=9)
-        figure.supylabel(label, fontsize=9)
-        style.add_legend(figure, handles, levels, "latents")
-    else:
-        panels[0].set(xlabel=xlabel, ylabel=label)
-        panels[0].legend(handles, levels, title="latents", loc="best")
-    return figure
-
-
-def _epoch_panels(
-    settings: Sequence[str], levels: Sequence[str], title: str
-) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each setting that is shown, in at most two rows."""
-    number = min(len(settings), _MAX_SETTINGS)
-    if number == 1:
-        figure = style.new_figure(3.6, _HEIGHT)
-        axes = figure.subplots()
-        axes.set_title(style.wrap(title, 3.6))
-        return figure, [axes]
-    num_rows = 1 if number <= 4 else 2
-    num_columns = -(-number // num_rows)
-    margin, height = style.legend_size(levels)
-    width = 0.4 + 1.9 * num_columns + margin
-    figure = style.new_figure(width, max(0.6 + 1.7 * num_rows, height))
-    grid = figure.subplots(
-        num_rows, num_columns, sharex=True, sharey=True, squeeze=False
-    )
-    for axes in grid.flat[number:]:
-        axes.set_axis_off()
-    for place, (setting, axes) in enumerate(zip(settings, grid.flat, strict=False)):
-        axes.set_title(style.wrap(setting, 2.2), fontsize=9)
-        if place + num_columns >= number:
-            axes.tick_params(labelbottom=True)
-    if number < len(settings):
-        title = f"{title}: {number} of {len(settings)} settings"
-    figure.suptitle(style.wrap(title, width))
-    return figure, list(grid.flat[:number])
-
-
-def _draw_bands(
-    axes: Axes, results: Any, column: str, setting: int, limits: Limits | None
-) -> list[Line2D]:
-    """A line and a band of 95% intervals for each level, of the setting at a place."""
-    values = np.asarray(results.history[column])[:, setting]
-    diverged = np.asarray(results.history["diverged"], bool)[:, setting]
-    counted = is_counted(column, diverged)
-    num_levels, _, num_epochs = values.shape
-    lines = []
-    for level, color in enumerate(_level_colors(num_levels)):
-        intervals = mean_intervals(values[level], counted[level], limits)
-        mean, low, high = _drawable(intervals)
-        marker = "o" if num_epochs == 1 else None
-        lines += axes.plot(results.epochs, mean, color=color, marker=marker)
-        axes.fill_between(results.epochs, low, high, alpha=0.2, lw=0, color=color)
-    return lines
-
-
-def _level_colors(number: int) -> list[Any]:
-    """The usual ones, or as many of an ordered map as there are levels."""
-    if number <= 10:
-        return [f"C{index}" for index in range(number)]
-    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, number)))
