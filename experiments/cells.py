@@ -202,6 +202,7 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
         flags["num_seeds"] = str(min(16, max(budget.num_seeds, 4)))
         if budget.is_one:
             flags.setdefault("levels", "8,16")
+            flags["epochs"] = "10"
         name = name or f"{dataset}_{size}"
         tables = {"recurring.csv": name, "latents.csv": f"{name}_latents"}
         if "calibrate" in flags:
