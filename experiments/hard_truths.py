@@ -20,17 +20,11 @@ def _latents(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> chex.Array:
     return jax.random.bernoulli(key, truth.prior, (num_samples, truth.prior.size))
 
 
-def _observed(key: chex.PRNGKey, truth: NoisyOr, h: chex.Array) -> chex.Array:
-    """[N, D] samples of given latents [N, K]."""
-    off = jnp.log(truth.noise) + h.astype(jnp.float32) @ jnp.log(truth.failure)
-    return jax.random.uniform(key, off.shape) >= jnp.exp(off)
-
-
 def _independent(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
     """Every variable as often on as in a network, independently of all others."""
     latent_key, observed_key, key = jax.random.split(key, 3)
     h = _latents(latent_key, truth, num_samples)
-    x = _observed(observed_key, truth, h)
+    x = noisy_or.sample_given_latents(observed_key, truth, h)
     return jax.random.permutation(key, x, axis=0, independent=True), None
 
 
@@ -38,7 +32,9 @@ def _twins(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
     """The second latent is on exactly when the first is."""
     latent_key, observed_key = jax.random.split(key)
     h = _latents(latent_key, truth, num_samples)
-    return _observed(observed_key, truth, h.at[:, 1].set(h[:, 0])), truth
+    return noisy_or.sample_given_latents(
+        observed_key, truth, h.at[:, 1].set(h[:, 0])
+    ), truth
 
 
 def _correlated(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
@@ -50,7 +46,7 @@ def _correlated(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
         jnp.arange(truth.prior.size) < 4, scale * truth.prior, truth.prior
     )
     h = jax.random.uniform(latent_key, prior.shape) < prior
-    return _observed(observed_key, truth, h), truth
+    return noisy_or.sample_given_latents(observed_key, truth, h), truth
 
 
 def _one_child(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:

@@ -181,6 +181,16 @@ def test_sample_frequencies_match_exact_probabilities():
     assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+def test_samples_of_given_latents_have_their_probabilities():
+    params = _random_network(5, num_latents=3, num_observed=4, scale=1.0)
+    h = np.repeat([[0, 0, 0], [1, 0, 1]], 20_000, axis=0)
+    x = noisy_or.sample_given_latents(jax.random.key(0), params, h)
+    off = params.noise * np.prod(np.where(h[::20_000, :, None], params.failure, 1), 1)
+    means = np.asarray(x).reshape(2, -1, 4).mean(1)
+    spread = np.sqrt(off * (1 - off) / 20_000)
+    assert (np.abs(means - (1 - off)) < 4.5 * spread).all()
+
+
 def test_masked_latents_change_nothing():
     narrow = _random_network(6, num_latents=3, num_observed=10)
     wide = _random_network(7, num_latents=5, num_observed=10)

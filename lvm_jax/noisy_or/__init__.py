@@ -36,6 +36,7 @@ from lvm_jax.noisy_or.model import (
     log_prior,
     recover,
     sample,
+    sample_given_latents,
 )
 from lvm_jax.noisy_or.nvil import NvilHyperparams, nvil
 from lvm_jax.noisy_or.recognition import Recognition, importance_weighted_bound
@@ -110,6 +111,7 @@ __all__ = [
     "refit",
     "rloo",
     "sample",
+    "sample_given_latents",
     "task",
     "trace",
     "training",

@@ -146,10 +146,26 @@ def sample(
       x: [N, D] bool, h: [N, K] bool.
     """
     latent_key, observed_key = jax.random.split(key)
-    num_latents, num_observed = params.failure_logits.shape
-    h = jax.random.bernoulli(latent_key, params.prior, (num_samples, num_latents))
+    shape = (num_samples, *params.prior.shape)
+    h = jax.random.bernoulli(latent_key, params.prior, shape)
+    return sample_given_latents(observed_key, params, h), h
+
+
+def sample_given_latents(
+    key: chex.PRNGKey, params: NoisyOr, h: chex.Array
+) -> chex.Array:
+    """Samples of P(x | h), of latents that need not come from the prior.
+
+    Args:
+      key: random key.
+      params: NoisyOr with K latents and D observed variables.
+      h: [..., K] zeros and ones.
+
+    Returns:
+      x: [..., D] bool.
+    """
     stay_off = jnp.exp(_log_off(params, h.astype(jnp.float32)))
-    return jax.random.uniform(observed_key, (num_samples, num_observed)) >= stay_off, h
+    return jax.random.uniform(key, stay_off.shape) >= stay_off
 
 
 def _log_off(params: NoisyOr, h: chex.Array) -> chex.Array:
