@@ -51,6 +51,7 @@ class Claim:
 
 _MAIN = "python -m experiments.noisy_or --workdir runs/CON8 --dataset CON8"
 _COURSE = "python -m experiments.dynamics --workdir runs/IMG --dataset IMG"
+_CHANGED = f"{_COURSE} --at 1,3,10,30,100 --num_seeds 64 --epochs 200 --learner"
 _COLUMNS = "python -m experiments.sparse_coding --workdir runs/gamma10 "
 _COLUMNS += "--dataset gamma10 --data_dir RELEASE"
 _GRAMMAR = "python -m experiments.neural_pcfg --workdir runs/R0 --grammar random "
@@ -208,15 +209,37 @@ OURS = (
         "--num_seeds 4 --epochs 300",
     ),
     Claim(
-        "when",
-        "When surplus latents matter, and whether renewal does as well.",
-        "Pruned to the filter's survivors after e epochs, grown by as many, or renewed "
-        "every e epochs: alike within half a truth, more or less than 8 and 16.",
+        "pruned",
+        "How long surplus latents matter.",
+        "16 latents, and from epoch e on the filter's survivors alone: until they are "
+        "alike within half a truth to 16 throughout.",
         DYNAMICS,
         ("4.",),
+        verdicts=("pruned",),
         figure="dynamics_times",
-        command=f"{_COURSE} --learner renewed --at 1,3,10,30,100 --levels 8 "
-        "--num_seeds 64 --epochs 200",
+        command=f"{_CHANGED} pruned --levels 16",
+    ),
+    Claim(
+        "grown",
+        "Whether surplus latents that come later help.",
+        "8 latents, and 8 more from epoch e on: more, less, or alike within half a "
+        "truth to 8 and to 16 throughout.",
+        DYNAMICS,
+        ("4.",),
+        verdicts=("grown",),
+        figure="dynamics_times",
+        command=f"{_CHANGED} grown --levels 16",
+    ),
+    Claim(
+        "renewed",
+        "Whether latents that are drawn anew do as well as more of them.",
+        "8 latents, of which every e epochs what the filter drops is drawn anew: alike "
+        "within half a truth to 16 throughout, or more.",
+        DYNAMICS,
+        ("4.",),
+        verdicts=("renewed",),
+        figure="dynamics_times",
+        command=f"{_CHANGED} renewed --levels 8",
     ),
     Claim(
         "settled",

@@ -97,7 +97,7 @@ def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
     for name, found in families.items():
         if found:
             says = _surplus_verdict(name, found)
-            yield Verdict(f"{dataset} {name}", {"": f"{so_far}{says}"})
+            yield Verdict(name, {dataset: f"{so_far}{says}"})
     others = [
         f"{time}: {_RECOVERED.shown(rows)}" for time, rows in known["renewed"].items()
     ]

@@ -123,11 +123,9 @@ def test_verdicts_follow_the_tables(tmp_path):
         assert lines["pruned", f"{time}"][-1].endswith(f": {verdict}")
     assert lines["renewed", "3"][3].endswith(": alike")
     assert lines["renewed", "3"][4].endswith(": less")
-    assert (
-        "pruned: of 16 runs of 64, surplus matters up to 3 epochs, and surplus does not"
-        in text
-    )
-    assert "renewed: of 16 runs of 64, renewal is not it" in text
+    matters = "surplus matters up to 3 epochs, and surplus does not matter from 10 on"
+    assert f"pruned: IMG of 16 runs of 64, {matters}" in text
+    assert "renewed: IMG of 16 runs of 64, renewal is not it" in text
     # Two estimators of one cell; that of UNIF has nothing to be compared with.
     assert "lower variance: less at 1, more at 0 of 1 cells" in text
     lacking = "not decided: 43 of 45 comparisons are lacking, by the others holds"
