@@ -71,11 +71,8 @@ def ways(rates: Rows, guards: Rows, masked: Rows) -> list[Way]:
       guards: likewise.
       masked: likewise.
     """
-    plain, few, fast, few_fast = (
-        at(rates, level=level, step_size=rate)
-        for rate in (_RATE, _FAST)
-        for level in (_MANY, _BEST)
-    )
+    plain, few = _both(rates, _RATE)
+    fast, few_fast = _both(rates, _FAST)
     of_guards = {guard: at(guards, guard=guard) for guard in _GUARDS}
     return [
         *(
@@ -85,6 +82,12 @@ def ways(rates: Rows, guards: Rows, masked: Rows) -> list[Way]:
         Way(_FITTING, "guard 0.001, a fifth hidden", masked, of_guards[0.001], few),
         Way(_SLOW, "thrice the rate", fast, plain, few_fast),
     ]
+
+
+def _both(rates: Rows, rate: float) -> tuple[Rows, Rows]:
+    """Those of 96 and of 48 columns that are learned at a rate."""
+    of_rate = at(rates, step_size=rate)
+    return at(of_rate, level=_MANY), at(of_rate, level=_BEST)
 
 
 def _less(rows: Rows, others: Rows) -> Comparison:
@@ -124,12 +127,13 @@ def _why(
     main: Mapping[str, Rows],
 ) -> Iterator[Block]:
     """What 96 columns recover with a reason taken away, and as they are for longer."""
-    of = [cell.get(_OF_MANY, []) for cell in (rates, guards, masked)]
-    tried = ways(*of)
+    own_rates, *others = (cell.get(_OF_MANY, []) for cell in (rates, guards, masked))
+    tried = ways(own_rates, *others)
     compared = [_less(way.rows, way.others) for way in tried]
     decided = list(report.adjust(dict(enumerate(compared))).values())
     short = [_less(way.rows, way.few) for way in tried]
-    plain, few, few_fast = tried[-1].others, tried[0].few, tried[-1].few
+    plain, few = _both(own_rates, _RATE)
+    _, few_fast = _both(own_rates, _FAST)
     start = _less(plain, few)
     lines = [
         _line("48 columns as they are", few),
