@@ -94,7 +94,7 @@ class Budget(NamedTuple):
       data_seeds: at most.
       num_samples: of drawn samples, or None for the rule's.
       is_one: whether each kind of cell is run on one data set alone, at two levels,
-        and no kind that decides what another does, too.
+        what recurs for a few epochs, and no kind that decides what another does, too.
     """
 
     num_seeds: int

@@ -30,7 +30,7 @@ class Tables:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of NAME.csv, and of NAME_0.csv, NAME_16.csv, ... where it is in parts.
 
-        None if it is not there.
+        There are none if it is not there.
         """
         parts = sorted(self.folder.glob(f"{name}_*.csv"))
         parts = [path for path in parts if path.stem[len(name) + 1 :].isdigit()]
