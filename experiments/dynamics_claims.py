@@ -61,12 +61,9 @@ CLAIMS = Claims(
         "3b. Started from the nearest of 64": _section(
             nearest_of_many, "IMG_late", "IMG_nearest"
         ),
-        **{
-            f"4. When surplus latents matter: {dataset}": functools.partial(
-                surplus, dataset
-            )
-            for dataset in DATASETS
-        },
+        "4a. Pruned": functools.partial(surplus, "pruned"),
+        "4b. Grown": functools.partial(surplus, "grown"),
+        "4c. Renewed": functools.partial(surplus, "renewed"),
         "5. What is settled when, and who is left": _section(
             settled, "settled", "contentions"
         ),

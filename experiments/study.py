@@ -87,18 +87,7 @@ def _lacking(blocks: Iterable[Block]) -> list[str]:
 
 
 def _verdicts(blocks: Iterable[Block]) -> list[Verdict]:
-    """Verdicts, those of one claim on other data sets as one."""
-    found = []
-    for block in blocks:
-        if not isinstance(block, Verdict):
-            continue
-        for place, (claim, says) in enumerate(found):
-            if claim == block.claim and says.keys().isdisjoint(block.says):
-                found[place] = Verdict(claim, {**says, **block.says})
-                break
-        else:
-            found.append(block)
-    return found
+    return [block for block in blocks if isinstance(block, Verdict)]
 
 
 def _in_short(verdict: Verdict) -> str:

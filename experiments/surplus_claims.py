@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Tables
-from experiments.cli.levels import Rows, Truths, renamed
+from experiments.cli.levels import Rows, Truths, renamed, undecided_of
 from experiments.cli.verdicts import Block, Table, Verdict, alike, at
 from lvm_jax import report
 from lvm_jax.report import Comparison, style
@@ -51,83 +51,110 @@ def _by_time(tables: Tables, name: str) -> dict[int, Rows]:
     return {time: found for time in TIMES if (found := at(rows, at=time))}
 
 
-def surplus(dataset: str, tables: Tables) -> Iterator[Block]:
-    """Latents that go, come or are drawn again after e epochs, on a data set."""
-    yield from tables.lacking(f"{dataset}_{name}" for name in ("late", *CHANGES))
-    late = tables.rows(f"{dataset}_late")
-    if not late:
-        return
-    known = {name: _by_time(tables, f"{dataset}_{name}") for name in CHANGES}
-    few, many = (at(late, level=level) for level in (8, 16))
-    lines = [
-        ["8 throughout", "", _RECOVERED.shown(few), "", ""],
-        ["16 throughout", "", _RECOVERED.shown(many), "", ""],
-    ]
-    if some := tables.rows(f"{dataset}_ten"):
-        differences = [
-            _RECOVERED.less(some, others).format(2) for others in (few, many)
-        ]
-        lines.append(["10 throughout", "", _RECOVERED.shown(some), *differences])
-    families = {
-        "pruned": {
-            (time, "16"): _RECOVERED.less(_as_of(rows, many), many)
-            for time, rows in known["pruned"].items()
-        },
-        "grown": {
-            (time, name): _RECOVERED.less(renamed(rows, "grown"), others)
-            for time, rows in known["grown"].items()
-            for name, others in (("8", few), ("16", many))
-        },
-        "renewed": _renewed(known["renewed"], few, many),
+def surplus(name: str, tables: Tables) -> Iterator[Block]:
+    """Latents that go, come or are drawn again after e epochs, on each data set.
+
+    Args:
+      name: of the change.
+      tables: of the cells.
+    """
+    yield from tables.lacking(
+        f"{dataset}_{of}" for dataset in DATASETS for of in ("late", name)
+    )
+    lines, says, incomplete = [], {}, set()
+    for dataset in DATASETS:
+        known, late = (
+            _by_time(tables, f"{dataset}_{name}"),
+            tables.rows(f"{dataset}_late"),
+        )
+        if not (known and late):
+            continue
+        few, many = (at(late, level=level) for level in (8, 16))
+        throughout = [("8", few), ("16", many)]
+        if name == "pruned" and (some := tables.rows(f"{dataset}_ten")):
+            throughout.append(("10", some))
+        for level, rows in throughout:
+            cells = [dataset, f"{level} throughout", _RECOVERED.shown(rows)]
+            differences = (
+                [_RECOVERED.less(rows, others).format(2) for others in (few, many)]
+                if level == "10"
+                else ["", ""]
+            )
+            lines.append([*cells, *differences])
+        found = report.adjust(_DIFFERENCES[name](known, few, many))
+        for time, rows in known.items():
+            differences = (found.get((time, other)) for other in ("8", "16"))
+            cells = [
+                f"{of.format(2)}: {_alike(of)}" if of else "" for of in differences
+            ]
+            lines.append([dataset, f"{time}", _RECOVERED.shown(rows), *cells])
+        says[dataset] = _VERDICTS[name](
+            {key: _alike(difference) for key, difference in found.items()}
+        )
+        if len(many) < _NUM_RUNS:
+            incomplete.add(dataset)
+    if lines:
+        yield Table(["data", "e", "truths of 8", "less 8", "less 16"], lines)
+        yield undecided_of(Verdict(name, says), incomplete)
+
+
+_Differences = dict[tuple[int, str], Comparison]  # by time and the level they are of
+_Ways = Mapping[tuple[int, str], str]
+
+
+def _pruned(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
+    """Of every time, less 16 throughout."""
+    del few  # Of no interest.
+    return {
+        (time, "16"): _RECOVERED.less(_as_of(rows, many), many)
+        for time, rows in known.items()
     }
-    families = {name: report.adjust(family) for name, family in families.items()}
-    for name, found in families.items():
-        for time in dict.fromkeys(time for time, _ in found):
-            cells = [name, f"{time}", _RECOVERED.shown(known[name][time])]
-            for other in ("8", "16"):
-                difference = found.get((time, other))
-                cells.append(
-                    f"{difference.format(2)}: {_alike(difference)}"
-                    if difference
-                    else ""
-                )
-            lines.append(cells)
-    yield Table(["", "e", "truths of 8", "less 8", "less 16"], lines)
-    so_far = f"of {len(many)} runs of {_NUM_RUNS}, " if len(many) < _NUM_RUNS else ""
-    for name, found in families.items():
-        if found:
-            says = _surplus_verdict(name, found)
-            yield Verdict(name, {dataset: f"{so_far}{says}"})
-    others = [
-        f"{time}: {_RECOVERED.shown(rows)}" for time, rows in known["renewed"].items()
-    ]
-    if others:
-        yield f"renewed every e epochs, truths of 8 by e: {'; '.join(others)}"
 
 
-def _surplus_verdict(name: str, found: Mapping[Any, Comparison]) -> str:
-    """What the differences of a cell say, by the rule."""
-    ways = {key: _alike(difference) for key, difference in found.items()}
-    if name == "pruned":
-        less = [time for (time, _), way in ways.items() if way == "less"]
-        last = max(less, default=0)
-        later = [way for (time, _), way in ways.items() if time > last]
-        is_known = later and all(way == "alike" for way in later)
-        if not is_known:
-            return "undecided"
-        first = min(time for (time, _) in ways if time > last)
-        until = f"surplus matters up to {last} epochs, and " if less else ""
-        return f"{until}surplus does not matter from {first} on"
-    if name == "grown":
-        texts = []
-        for level in ("8", "16"):
-            times = {}
-            for (time, of), way in ways.items():
-                if of == level:
-                    times.setdefault(way, []).append(str(time))
-            of_ways = (f"{way} at {' '.join(at)}" for way, at in times.items())
-            texts.append(f"than {level}: {', '.join(of_ways)}")
-        return "; ".join(texts)
+def _grown(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
+    """Of every time, less both levels."""
+    return {
+        (time, level): _RECOVERED.less(renamed(rows, "grown"), others)
+        for time, rows in known.items()
+        for level, others in (("8", few), ("16", many))
+    }
+
+
+def _renewed(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
+    """Of the time with the highest objective, less both levels."""
+    best = max(known, key=lambda time: _mean_objective(known[time]))
+    return {
+        (best, "8"): _RECOVERED.less(known[best], few),
+        (best, "16"): _RECOVERED.less(renamed(known[best], "renewed"), many),
+    }
+
+
+def _how_long(ways: _Ways) -> str:
+    """Up to when surplus latents matter."""
+    last = max((time for (time, _), way in ways.items() if way == "less"), default=0)
+    later = {time: way for (time, _), way in ways.items() if time > last}
+    if not later or {*later.values()} != {"alike"}:
+        return "undecided"
+    if not last:
+        return f"surplus does not matter from {min(later)} on"
+    return f"surplus matters up to {last} epochs and not from {min(later)} on"
+
+
+def _how_late(ways: _Ways) -> str:
+    """When latents that come later help, and when they do as well as 16."""
+    texts = []
+    for level in ("8", "16"):
+        times = {}
+        for (time, of), way in ways.items():
+            if of == level:
+                times.setdefault(way, []).append(str(time))
+        of_ways = (f"{way} at {' '.join(at)}" for way, at in times.items())
+        texts.append(f"than {level} {' and '.join(of_ways)}")
+    return "; ".join(texts)
+
+
+def _whether(ways: _Ways) -> str:
+    """Whether renewal is the point."""
     of_few, of_many = ways.values()
     if of_many in ("alike", "more"):
         return "renewal is the point, not size"
@@ -136,20 +163,13 @@ def _surplus_verdict(name: str, found: Mapping[Any, Comparison]) -> str:
     return "renewal is not it" if of_few in ("alike", "less") else "undecided"
 
 
+_DIFFERENCES = {"pruned": _pruned, "grown": _grown, "renewed": _renewed}
+_VERDICTS = {"pruned": _how_long, "grown": _how_late, "renewed": _whether}
+
+
 def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
     """Rows that are paired by seed with others of their level."""
     return [{**row, "level": others[0]["level"]} for row in rows]
-
-
-def _renewed(known: Mapping[int, Rows], few: Rows, many: Rows) -> dict[Any, Comparison]:
-    """Of the time with the highest objective, less both levels."""
-    if not known:
-        return {}
-    best = max(known, key=lambda time: _mean_objective(known[time]))
-    return {
-        (best, "8"): _RECOVERED.less(known[best], few),
-        (best, "16"): _RECOVERED.less(renamed(known[best], "renewed"), many),
-    }
 
 
 def _mean_objective(rows: Rows) -> float:

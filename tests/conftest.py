@@ -28,7 +28,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 _REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference_data"
 
 _LONGEST = [
-    *("contract_test", "distributed_test", "training_test", "experiments_test"),
+    *("contract_test", "distributed_test", "training_test", "noisy_or_binary_test"),
     *("neural_pcfg_test", "resume_test", "readme_test", "faults_test"),
 ]
 

@@ -22,8 +22,8 @@ from experiments.cells import BUDGETS, Cell, cells
 from experiments.cli import claims, made
 from experiments.cli.claims import HERE
 from experiments.cli.verdicts import Verdict
-from experiments.study import Decided, kind
-from experiments.study_claims import PARTS, STUDY
+from experiments.study import kind
+from experiments.study_claims import PARTS
 from lvm_jax.files import table
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -339,17 +339,3 @@ def test_verdicts_together_fail_where_one_does():
     assert of("holds", "not decided: data sets are lacking") == "undecided"
     assert of("surplus does not matter from 1 on") == "measured"
     assert kind([]) == "none"
-
-
-def test_verdicts_of_one_claim_on_other_data_sets_are_said_together():
-    blocks = [
-        Verdict("truths", {"IMG": "holds", "PLNT": "holds"}),
-        Verdict("pruned", {"IMG": "matters early"}),
-        Verdict("truths", {"IMG": "undecided"}),
-        Verdict("pruned", {"CON8": "matters"}),
-        Verdict("truths", {"UNIF": "holds"}),
-    ]
-    assert Decided(STUDY[0], blocks, "undecided", []).says == (
-        "truths: holds (3 of 3); pruned: matters early (IMG), matters (CON8); "
-        "truths: undecided (1 of 1)"
-    )
