@@ -32,9 +32,8 @@ def _twins(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:
     """The second latent is on exactly when the first is."""
     latent_key, observed_key = jax.random.split(key)
     h = _latents(latent_key, truth, num_samples)
-    return noisy_or.sample_given_latents(
-        observed_key, truth, h.at[:, 1].set(h[:, 0])
-    ), truth
+    h = h.at[:, 1].set(h[:, 0])
+    return noisy_or.sample_given_latents(observed_key, truth, h), truth
 
 
 def _correlated(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> _Made:

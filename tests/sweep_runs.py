@@ -7,7 +7,7 @@ from lvm_jax.sweep.plan import RunName
 
 
 def train_runs(sweep_, stop, runs=None, start=0):
-    """Runs and records on the host, from there or from the beginning."""
+    """Runs and records of all groups on the host, from given runs or the beginning."""
     runs = sweep_.init() if runs is None else sweep_.place(runs)
     chunks = list(sweep_.train(runs, start, stop))
     records = [
@@ -18,6 +18,7 @@ def train_runs(sweep_, stop, runs=None, start=0):
 
 
 def run_of(sweep_, tree, level, seed, setting="first"):
+    """The leaves of one run of a sweep of one group."""
     (group,) = sweep_.groups
     index = group.runs.index(RunName(level, setting, seed))
     return jax.tree.map(lambda leaf: leaf[index], tree)
