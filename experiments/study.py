@@ -200,11 +200,14 @@ def _run() -> pathlib.Path:
     if flags.FLAGS.budget is None:
         return pathlib.Path(flags.FLAGS.tables)
     workdir = pathlib.Path(os.path.abspath(flags.FLAGS.workdir), flags.FLAGS.budget)
-    asked = cells(BUDGETS[flags.FLAGS.budget], flags.FLAGS.data_dir)
+    budget = BUDGETS[flags.FLAGS.budget]
+    asked = cells(budget, flags.FLAGS.data_dir)
     if flags.FLAGS.dry_run:
         for line in study_runs.describe(asked, workdir, flags.FLAGS.jobs):
             print(line)
         sys.exit(0)
+    if budget.is_one:  # Most of it would be compilation, and most of that LLVM's.
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     for failure in study_runs.run(asked, workdir, flags.FLAGS.jobs):
         print(f"warning: {failure}", file=sys.stderr)
     return study_runs.tables(workdir)
