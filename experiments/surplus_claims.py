@@ -1,7 +1,7 @@
 """When surplus latents matter: what the tables say, sections 3b and 4."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,11 +17,8 @@ TIMES = (1, 3, 10, 30, 100)
 DATASETS = ("IMG", "CON8")
 _ALIKE = 0.5  # truths, of a difference that makes none
 _NUM_RUNS = 64  # of each cell of surplus latents
-CHANGES = {
-    "pruned": "16, after e the survivors of the filter",
-    "grown": "8, after e with 8 fresh ones",
-    "renewed": "8, every e epochs dropped ones anew",
-}
+_Differences = dict[tuple[int, str], Comparison]  # by time and level, "8" or "16"
+_Ways = Mapping[tuple[int, str], str]  # what these are, in a word
 
 
 def _alike(difference: Comparison) -> str:
@@ -51,55 +48,15 @@ def _by_time(tables: Tables, name: str) -> dict[int, Rows]:
     return {time: found for time in TIMES if (found := at(rows, at=time))}
 
 
-def surplus(name: str, tables: Tables) -> Iterator[Block]:
-    """Latents that go, come or are drawn again after e epochs, on each data set.
-
-    Args:
-      name: of the change.
-      tables: of the cells.
-    """
-    yield from tables.lacking(
-        f"{dataset}_{of}" for dataset in DATASETS for of in ("late", name)
-    )
-    lines, says, incomplete = [], {}, set()
-    for dataset in DATASETS:
-        known, late = (
-            _by_time(tables, f"{dataset}_{name}"),
-            tables.rows(f"{dataset}_late"),
-        )
-        if not (known and late):
-            continue
-        few, many = (at(late, level=level) for level in (8, 16))
-        throughout = [("8", few), ("16", many)]
-        if name == "pruned" and (some := tables.rows(f"{dataset}_ten")):
-            throughout.append(("10", some))
-        for level, rows in throughout:
-            cells = [dataset, f"{level} throughout", _RECOVERED.shown(rows)]
-            differences = (
-                [_RECOVERED.less(rows, others).format(2) for others in (few, many)]
-                if level == "10"
-                else ["", ""]
-            )
-            lines.append([*cells, *differences])
-        found = report.adjust(_DIFFERENCES[name](known, few, many))
-        for time, rows in known.items():
-            differences = (found.get((time, other)) for other in ("8", "16"))
-            cells = [
-                f"{of.format(2)}: {_alike(of)}" if of else "" for of in differences
-            ]
-            lines.append([dataset, f"{time}", _RECOVERED.shown(rows), *cells])
-        says[dataset] = _VERDICTS[name](
-            {key: _alike(difference) for key, difference in found.items()}
-        )
-        if len(many) < _NUM_RUNS:
-            incomplete.add(dataset)
-    if lines:
-        yield Table(["data", "e", "truths of 8", "less 8", "less 16"], lines)
-        yield undecided_of(Verdict(name, says), incomplete)
+def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
+    """Rows that are paired by seed with others of their level."""
+    return [{**row, "level": others[0]["level"]} for row in rows]
 
 
-_Differences = dict[tuple[int, str], Comparison]  # by time and the level they are of
-_Ways = Mapping[tuple[int, str], str]
+def _mean_objective(rows: Rows) -> float:
+    """That of a run without a model to keep is the least there is."""
+    values = np.array([row["objective"] for row in rows], float)
+    return np.where(np.isnan(values), -np.inf, values).mean()
 
 
 def _pruned(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
@@ -163,19 +120,72 @@ def _whether(ways: _Ways) -> str:
     return "renewal is not it" if of_few in ("alike", "less") else "undecided"
 
 
-_DIFFERENCES = {"pruned": _pruned, "grown": _grown, "renewed": _renewed}
-_VERDICTS = {"pruned": _how_long, "grown": _how_late, "renewed": _whether}
+class Change(NamedTuple):
+    """How latents come and go after e epochs.
+
+    Attributes:
+      label: in a figure.
+      compared: rows by time, those of 8 and of 16 throughout -> differences.
+      says: what these are, alike, more, less or undecided -> what they say of it.
+    """
+
+    label: str
+    compared: Callable[[Mapping[int, Rows], Rows, Rows], _Differences]
+    says: Callable[[_Ways], str]
 
 
-def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
-    """Rows that are paired by seed with others of their level."""
-    return [{**row, "level": others[0]["level"]} for row in rows]
+CHANGES = {
+    "pruned": Change("16, after e the survivors of the filter", _pruned, _how_long),
+    "grown": Change("8, after e with 8 fresh ones", _grown, _how_late),
+    "renewed": Change("8, every e epochs dropped ones anew", _renewed, _whether),
+}
 
 
-def _mean_objective(rows: Rows) -> float:
-    """That of a run without a model to keep is the least there is."""
-    values = np.array([row["objective"] for row in rows], float)
-    return np.where(np.isnan(values), -np.inf, values).mean()
+def surplus(name: str, tables: Tables) -> Iterator[Block]:
+    """Latents that go, come or are drawn again after e epochs, on each data set.
+
+    Args:
+      name: of the change.
+      tables: of the cells.
+    """
+    yield from tables.lacking(
+        f"{dataset}_{of}" for dataset in DATASETS for of in ("late", name)
+    )
+    lines, says, incomplete = [], {}, set()
+    for dataset in DATASETS:
+        known = _by_time(tables, f"{dataset}_{name}")
+        late = tables.rows(f"{dataset}_late")
+        if not (known and late):
+            continue
+        few, many = (at(late, level=level) for level in (8, 16))
+        found = report.adjust(CHANGES[name].compared(known, few, many))
+        ten = tables.rows(f"{dataset}_ten") if name == "pruned" else []
+        own = [*_throughout(few, many, ten), *_changed(known, found)]
+        lines += [[dataset, *cells] for cells in own]
+        ways = {key: _alike(difference) for key, difference in found.items()}
+        says[dataset] = CHANGES[name].says(ways)
+        if len(many) < _NUM_RUNS:
+            incomplete.add(dataset)
+    if lines:
+        yield Table(["data", "e", "truths of 8", "less 8", "less 16"], lines)
+        yield undecided_of(Verdict(name, says), incomplete)
+
+
+def _throughout(few: Rows, many: Rows, ten: Rows) -> Iterator[list[str]]:
+    """Lines of what nothing changes; ten latents are a control, if they are there."""
+    yield ["8 throughout", _RECOVERED.shown(few), "", ""]
+    yield ["16 throughout", _RECOVERED.shown(many), "", ""]
+    if ten:
+        less = [_RECOVERED.less(ten, others).format(2) for others in (few, many)]
+        yield ["10 throughout", _RECOVERED.shown(ten), *less]
+
+
+def _changed(known: Mapping[int, Rows], found: _Differences) -> Iterator[list[str]]:
+    """A line for each time, with its differences from 8 and from 16 where asked for."""
+    for time, rows in known.items():
+        of_both = (found.get((time, level)) for level in ("8", "16"))
+        less = [f"{of.format(2)}: {_alike(of)}" if of else "" for of in of_both]
+        yield [f"{time}", _RECOVERED.shown(rows), *less]
 
 
 @style.styled()
@@ -192,7 +202,7 @@ def plot_times(tables: Tables) -> Figure:
             label = f"{level} throughout"
             axes.axhline(middle, color=color, ls=dashes, lw=1.2, label=label)
             axes.axhspan(low, high, color=color, alpha=0.15, lw=0)
-        for index, (name, label) in enumerate(CHANGES.items()):
+        for index, (name, change) in enumerate(CHANGES.items()):
             known = [
                 (time, _RECOVERED.mean(found))
                 for time, found in _by_time(tables, f"{dataset}_{name}").items()
@@ -208,7 +218,7 @@ def plot_times(tables: Tables) -> Figure:
                 fmt=f"{'os^'[index]}-",
                 ms=4,
                 lw=1,
-                label=label,
+                label=change.label,
             )
         axes.set(xscale="log", title=dataset, xlabel="e, epochs", xlim=(0.8, 130))
         axes.set_xticks(TIMES, [f"{time}" for time in TIMES])
