@@ -175,8 +175,6 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
         yield cell("CON8_late", levels="8,16", epochs="200")
         yield cell("IMG_ten", levels="10", epochs="200")
     changes = {"renewed": "8", "pruned": "16", "grown": "16"}
-    if budget.is_one:
-        changes = {"renewed": "8"}
     for name, (change, level) in itertools.product(datasets, changes.items()):
         yield cell(
             f"{name}_{change}", learner=change, at=_AT, levels=level, epochs="200"
@@ -262,9 +260,9 @@ def _neural_pcfg(budget: Budget) -> Iterator[Cell]:
     for name in ("R0",) if budget.is_one else _GRAMMARS:
         levels = "10,20,30" if name == "E" else "10,20"
         yield cell(name, "main", 10, levels=levels)
+    yield cell("R0", "larger", 10, levels="30")
     if budget.is_one:
         return
-    yield cell("R0", "larger", 10, levels="30")
     yield cell("R0", "largest", 4, levels="60")
     yield cell("R0", "faithful", 10, levels="10,20", mode="faithful", epochs="10")
 

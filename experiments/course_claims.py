@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.cli.levels import Rows, Truths
+from experiments.cli.levels import Rows, Truths, levels_of
 from experiments.cli.verdicts import Block, Table, Verdict, above, at, together
 from experiments.course import kaplan_meier, undecided_share
 from lvm_jax import report
@@ -86,7 +86,7 @@ def _moment(epoch: float) -> str:
 def settled(rows: Rows, contentions: Rows) -> Iterator[Block]:
     """When truths are settled, of settled.csv, and who is left, of contentions.csv."""
     lines = []
-    for level in _LEVELS:
+    for level in levels_of(rows):
         own = at(rows, level=level)
         epochs, shares = kaplan_meier(own)
         by = [shares[epochs <= epoch][-1:].sum() for epoch in (1, 3, 10, 30, 100)]
@@ -141,9 +141,9 @@ def plot_states(rows: Rows, limit: float) -> Figure:
       rows: of states.csv.
       limit: within which a latent has come to a truth.
     """
-    figure = style.new_figure(8.4, 2.4)
-    panels = figure.subplots(1, len(_LEVELS))
-    for axes, level in zip(panels, _LEVELS, strict=True):
+    figure, levels = style.new_figure(8.4, 2.4), levels_of(rows)
+    panels = figure.subplots(1, len(levels), squeeze=False)[0]
+    for axes, level in zip(panels, levels, strict=True):
         for state in STATES:
             own = at(rows, level=level, limit=limit, state=state)
             epochs, means, low, high = (
@@ -180,7 +180,7 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
     """
     figure = style.new_figure(8.4, 2.9)
     left, middle, right = figure.subplots(1, 3)
-    for index, level in enumerate(_LEVELS):
+    for index, level in enumerate(levels_of(settled)):
         epochs, shares = kaplan_meier(at(settled, level=level))
         epochs = np.maximum(epochs, 1 / 45)
         marker = {"marker": "os^D"[index], "markevery": 0.15, "ms": 3.5}

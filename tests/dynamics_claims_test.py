@@ -6,6 +6,7 @@ import pytest
 from sweep_process import run
 
 from experiments.cli import verdicts as verdicts_
+from experiments.cli.claims import HERE
 from experiments.noise_claims import noise_verdict
 from lvm_jax.files import table
 from lvm_jax.report import Comparison, Interval
@@ -85,6 +86,23 @@ def _claims(tmp_path, tables):
     done = run("dynamics_claims", *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_levels_that_are_not_there_are_left_out(tmp_path):
+    """Of a budget that has two: in the table of what is settled, and in the figures."""
+    kept = {
+        path.stem: [
+            row for row in table.read_rows(path) if row.get("level", 8) in (8, 16)
+        ]
+        for path in (HERE / "dynamics").glob("*.csv")
+        if path.stem in ("moments", "settled", "contentions", "states", "agreement")
+    }
+    text = _claims(tmp_path, kept)
+    (settled,) = re.findall(r"(?s)### 5. What is settled.*?\n\n(.*?)\n\n", text)
+    levels = [line.split("|")[1].strip() for line in settled.split("\n")]
+    assert levels == ["latents", "---", "8", "16"]
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert {"dynamics_settled", "dynamics_states_75", "dynamics_states_50"} == drawn
 
 
 def test_verdicts_follow_the_tables(tmp_path):
