@@ -11,10 +11,10 @@ noisy_or/, sparse_coding/, neural_pcfg/, dynamics/ and recurring/ in it.
 
 With --budget it runs what has no table in --workdir yet, main claims first, and decides
 on the tables there: `smoke` touches the claims and decides none, five minutes of two
-jobs on two cores; `laptop` has a fifth of the epochs and at most eight seeds; `paper` is
-the rules. --dry_run prints the commands. It resumes after a signal or a kill. --jobs 2
-runs two commands at a time on half of the cores each, which is faster where they compile
-for as long as they train.
+jobs on two cores; `laptop` has a fifth of the epochs and at most eight seeds; `paper`
+is the rules. --dry_run prints the commands. It resumes after a signal or a kill.
+--jobs 2 runs two commands at a time on half of the cores each, which is faster where
+they compile for as long as they train.
 """
 
 import io
