@@ -15,7 +15,7 @@ import threading
 
 import jax
 import pytest
-from sweep_process import run
+from sweep_process import ROOT, run
 
 from experiments import study_runs
 from experiments.cells import BUDGETS, Cell, cells
@@ -25,8 +25,6 @@ from experiments.cli.verdicts import Verdict
 from experiments.study import kind
 from experiments.study_claims import PARTS
 from lvm_jax.files import table
-
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _kept(level, truths, dataset="IMG"):
@@ -105,7 +103,7 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert "<script" not in text and "@import" not in text
     assert text.count("<svg") >= 5 and len(page.labels) == len(set(page.labels)) > 20
-    readme = (_ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     report = (HERE / "report.html").read_text()
     for claim, word in verdicts.items():
         assert any(label.startswith(claim) for label in page.labels) or (
