@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import chex
 import jax
@@ -144,6 +144,39 @@ def _hash(x: chex.Array) -> chex.Array:
     return x ^ (x >> 16)
 
 
+def uniforms(
+    key: chex.PRNGKey,
+    shapes: Sequence[tuple[int, ...]],
+    low: chex.Array,
+    high: chex.Array,
+) -> list[chex.Array]:
+    """Uniform numbers of several shapes, of each what `jax.random.uniform` draws.
+
+    From a key of its own, `split` from the key. They are cut from one draw, all as long
+    as the longest, since every draw by itself takes most of a second to compile.
+
+    Args:
+      key: random key.
+      shapes: n of them. The first rows of a longer array are the draw of fewer.
+      low: [] or [n]. The least that may be drawn.
+      high: [] or [n]. What is above all that is drawn.
+
+    Returns:
+      n arrays.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    low, high = (jnp.broadcast_to(bound, (len(shapes),)) for bound in (low, high))
+    draws = jax.vmap(
+        lambda key, low, high: jax.random.uniform(
+            key, (max(sizes),), minval=low, maxval=high
+        )
+    )(jax.random.split(key, len(shapes)), low, high)
+    return [
+        draw[:size].reshape(shape)
+        for draw, size, shape in zip(draws, sizes, shapes, strict=True)
+    ]
+
+
 def hashed_uniform(key: chex.PRNGKey, shape: tuple[int, ...]) -> chex.Array:
     """Uniform numbers from a hash of their indices: multiples of 2^-24 in [0, 1).
 
@@ -226,13 +259,15 @@ def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
             right = add(right, left, right_key)
         return left * side + right
 
-    def outside(index):
-        return index >= size
+    def walk(carry):
+        index, is_outside = carry
+        index = jnp.where(is_outside, encrypt(index), index)
+        return index, index >= size
 
-    index = jax.lax.while_loop(
-        lambda index: outside(index).any(),
-        lambda index: jnp.where(outside(index), encrypt(index), index),
-        encrypt(jnp.arange(size, dtype=jnp.uint32)),
+    index, _ = jax.lax.while_loop(
+        lambda carry: carry[1].any(),
+        walk,
+        (jnp.arange(size, dtype=jnp.uint32), jnp.ones(size, bool)),
     )
     return index.astype(jnp.int32)
 

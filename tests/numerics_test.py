@@ -114,6 +114,18 @@ def test_split_holds_every_sample_once():
         numerics.split(samples, 0)
 
 
+def test_uniforms_are_each_jax_s_draw_from_its_key():
+    key, shapes = jax.random.key(3), [(4,), (3, 5), (), (2, 2, 2)]
+    low, high = np.array([-1.0, 2.0, 0.0, -3.0]), np.array([1.0, 4.0, 0.1, -2.0])
+    found = jax.jit(lambda key: numerics.uniforms(key, shapes, low, high))(key)
+    places = zip(jax.random.split(key, 4), shapes, low, high, strict=True)
+    for numbers, (own, shape, *limits) in zip(found, places, strict=True):
+        expected = jax.random.uniform(own, shape, jnp.float32, *limits)
+        np.testing.assert_array_equal(numbers, expected)
+    same = numerics.uniforms(key, shapes, -1.0, 1.0)
+    np.testing.assert_array_equal(same[0], found[0])
+
+
 def test_hashed_numbers_are_uniform_and_independent_along_every_axis():
     numbers = np.asarray(numerics.hashed_uniform(jax.random.key(0), (40, 50, 60)))
     assert numbers.dtype == np.float32

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from lvm_jax import recovery
 from lvm_jax.files.samples import check_binary
-from lvm_jax.numerics import log1mexp, log_sigmoid
+from lvm_jax.numerics import log1mexp, log_sigmoid, uniforms
 from lvm_jax.types import Recovery
 
 # Enumeration over 2^K latent states is refused above this.
@@ -106,16 +106,8 @@ def init(key: chex.PRNGKey, num_latents: int, num_observed: int) -> NoisyOr:
     Returns:
       NoisyOr.
     """
-
-    def draw(key, shape):
-        return jax.random.uniform(key, shape, minval=2.0, maxval=4.0)
-
-    prior_key, failure_key, noise_key = jax.random.split(key, 3)
-    return NoisyOr(
-        draw(prior_key, (num_latents,)),
-        draw(failure_key, (num_latents, num_observed)),
-        draw(noise_key, (num_observed,)),
-    )
+    shapes = (num_latents,), (num_latents, num_observed), (num_observed,)
+    return NoisyOr(*uniforms(key, shapes, 2.0, 4.0))
 
 
 def mask(params: NoisyOr, live: chex.Array) -> NoisyOr:

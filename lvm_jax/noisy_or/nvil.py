@@ -16,10 +16,11 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lvm_jax.noisy_or import recognition, variational
 from lvm_jax.noisy_or.variational import Baseline, Optimizers, Params
-from lvm_jax.numerics import unpack_bits
+from lvm_jax.numerics import uniforms, unpack_bits
 from lvm_jax.types import Learner
 
 HIDDEN = 100  # units of the critic, as in the study
@@ -66,18 +67,9 @@ class State(NamedTuple):
 
 def _init_critic(key: chex.PRNGKey, num_observed: int) -> Critic:
     """Draws each layer from Uniform(-1, 1) / sqrt(fan in), PyTorch's default."""
-    keys = jax.random.split(key, 4)
-
-    def draw(key, shape, fan_in):
-        bound = fan_in**-0.5
-        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-    return Critic(
-        draw(keys[0], (HIDDEN, num_observed), num_observed),
-        draw(keys[1], (HIDDEN,), num_observed),
-        draw(keys[2], (HIDDEN,), HIDDEN),
-        draw(keys[3], (), HIDDEN),
-    )
+    bound = np.array([num_observed, num_observed, HIDDEN, HIDDEN]) ** -0.5
+    shapes = (HIDDEN, num_observed), (HIDDEN,), (HIDDEN,), ()
+    return Critic(*uniforms(key, shapes, -bound, bound))
 
 
 def _apply_critic(critic: Critic, x_centred: chex.Array) -> chex.Array:

@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from lvm_jax.numerics import log_sigmoid
+from lvm_jax.numerics import log_sigmoid, uniforms
 
 _DRAWS_PER_CHUNK = 20
 
@@ -41,16 +41,8 @@ def init(key: chex.PRNGKey, num_latents: int, mean: chex.Array) -> Recognition:
     Returns:
       Recognition.
     """
-
-    def draw(key, shape):
-        return jax.random.uniform(key, shape, minval=-0.1, maxval=0.1)
-
-    weight_key, bias_key = jax.random.split(key)
-    return Recognition(
-        draw(weight_key, (num_latents, mean.size)),
-        draw(bias_key, (num_latents,)),
-        mean,
-    )
+    shapes = (num_latents, mean.size), (num_latents,)
+    return Recognition(*uniforms(key, shapes, -0.1, 0.1), mean)
 
 
 def centre(params: Recognition, x: chex.Array) -> chex.Array:
