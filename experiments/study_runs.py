@@ -71,7 +71,7 @@ class Clock:
         if training > start:  # Less of it is a difference between starts.
             speed = training / cost
         times = [start + cell.cost * speed for cell in cells if cell.num_runs]
-        return max(sum(times) / self._jobs, *times, 0, 0)
+        return max(sum(times) / self._jobs, *times, 0)
 
 
 def _time(seconds: float) -> str:
