@@ -10,10 +10,10 @@ samples of each kind, with 95% intervals over these. Five minutes.
 
 import lvm_jax
 from experiments import cli
-from experiments.cli.verdicts import print_table
+from experiments.cli.verdicts import Table, show
+from experiments.noisy_or_claims import KINDS
 from lvm_jax import noisy_or, report
 
-_KINDS = ("UNIF-DRAWN", "CON8", "CON24")
 _NUM_SAMPLES = (500, 1000, 3000, 10_000)
 _NUM_TRUTHS = 8  # of each kind
 
@@ -36,14 +36,15 @@ def matched(kind: str, num_samples: int, seed: int) -> int:
 def main() -> None:
     """Prints the table."""
     lines = []
-    for kind in _KINDS:
+    for kind in KINDS:
         numbers = [
             [matched(kind, size, seed) for seed in range(_NUM_TRUTHS)]
             for size in _NUM_SAMPLES
         ]
         intervals = [report.mean_interval(of, (0, 8)).format(2) for of in numbers]
         lines.append([kind, *intervals])
-    print_table(["truths of 8", *(f"{size} samples" for size in _NUM_SAMPLES)], lines)
+    sizes = (f"{size} samples" for size in _NUM_SAMPLES)
+    show([Table(["truths of 8", *sizes], lines)])
 
 
 if __name__ == "__main__":

@@ -58,8 +58,9 @@ class Cell:
 
     @property
     def num_runs(self) -> int:
-        """Runs of all levels, settings and data sets; none if it trains nothing."""
-        if self.flags.keys().isdisjoint(("dataset", "gamma", "grammar")):
+        """Runs of all levels, settings and data sets; none if it measures alone."""
+        trains = not self.flags.keys().isdisjoint(("dataset", "gamma", "grammar"))
+        if not trains or "variances" in self.flags:
             return 0
         swept = ("levels", "rate", "at", "step_size", "guard")
         counts = [len(self._list(name)) for name in swept]
@@ -168,7 +169,8 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
     yield cell("IMG_late", **traced, epochs="200")
     course = {name: f"{{workdir}}/dynamics/IMG_{name}" for name in ("early", "late")}
     course["tables"] = "{workdir}/tables/dynamics"
-    yield Cell("dynamics", "course", "course_tables", course, {"": "states"})
+    # Of all that it writes the last.
+    yield Cell("dynamics", "course", "course_tables", course, {"": "starts"})
     yield cell("IMG_nearest", learner="nearest", levels="8", epochs="200")
     datasets = SURPLUS[:1] if budget.is_one else SURPLUS
     if not budget.is_one:

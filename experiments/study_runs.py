@@ -179,7 +179,10 @@ def _ended(
             yield f"{cell.part} {cell.name} ended with status {status}"
             continue
         clock.add(cell, seconds)
-        _keep(cell, workdir)
+        try:
+            _keep(cell, workdir)
+        except FileNotFoundError as error:
+            yield f"{cell.part} {cell.name} ended without {error.filename}"
 
 
 @contextlib.contextmanager

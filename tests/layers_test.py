@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import subprocess
+import symtable
 import sys
 
 import pytest
@@ -54,6 +55,43 @@ def test_imports_point_down(path):
 def test_there_are_no_other_rooms():
     names = {_room(path) for path in _PACKAGE.rglob("*.py")} - {"__init__"}
     assert names == set(_RANK)
+
+
+def _file(module: str) -> pathlib.Path | None:
+    """The file of a module of the project, if there is one."""
+    path = _PACKAGE.parent.joinpath(*module.split("."))
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next(filter(pathlib.Path.exists, files), None)
+
+
+def _names(path: pathlib.Path) -> set[str]:
+    """What a module binds at its top level."""
+    table = symtable.symtable(path.read_text(), str(path), "exec")
+    return {
+        symbol.get_name()
+        for symbol in table.get_symbols()
+        if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+    }
+
+
+def _missing(path: pathlib.Path) -> list[str]:
+    """Names of the project that a file imports and nothing defines."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and node.module.split(".")[0] in ("lvm_jax", "experiments")
+        for alias in node.names
+        if not _file(f"{node.module}.{alias.name}")
+        and alias.name not in _names(_file(node.module))
+    ]
+
+
+def test_what_is_imported_is_there():
+    root = _PACKAGE.parent
+    rooms = ("lvm_jax", "experiments", "tests")
+    paths = [path for room in rooms for path in (root / room).rglob("*.py")]
+    assert not [name for path in paths for name in _missing(path)]
 
 
 _CHECK = """

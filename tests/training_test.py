@@ -2,7 +2,10 @@
 
 import dataclasses
 import multiprocessing
+import os
 import signal
+import threading
+import time
 import warnings
 
 import jax
@@ -169,6 +172,20 @@ def test_signals_are_what_they_were_once_training_has_ended():
     finally:
         stop.close()
     assert {number: signal.getsignal(number) for number in _SIGNALS} == before
+
+
+def test_an_interruption_leaves_no_thread_and_no_descriptor():
+    def held():
+        return len(os.listdir("/dev/fd"))
+
+    threads, descriptors = threading.active_count(), held()
+    for _ in range(10):
+        lvm_jax.Interruption().close()
+    for _ in range(100):
+        if threading.active_count() > threads:
+            time.sleep(0.01)
+    assert threading.active_count() <= threads
+    assert held() <= descriptors
 
 
 def test_progress_is_the_mean_of_the_last_record(trained):

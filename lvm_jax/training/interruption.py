@@ -5,8 +5,16 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+def _signals(told: socket.socket) -> Iterator[int]:
+    """Those of the two, when they come, until nobody tells of any more."""
+    while byte := told.recv(1):
+        if byte[0] in _SIGNALS:
+            yield byte[0]
 
 
 class Interruption:
@@ -24,36 +32,35 @@ class Interruption:
           ValueError: outside of the main thread.
         """
         self.signal = None
-        self._told, teller = socket.socketpair()
-        teller.setblocking(False)
-        signal.set_wakeup_fd(teller.detach(), warn_on_full_buffer=False)
+        told, self._teller = socket.socketpair()
+        self._teller.setblocking(False)
+        signal.set_wakeup_fd(self._teller.fileno(), warn_on_full_buffer=False)
         self._before = {
             number: signal.signal(number, lambda *_: None) for number in _SIGNALS
         }
-        threading.Thread(target=self._wait, daemon=True).start()
+        threading.Thread(target=self._wait, args=(told,), daemon=True).start()
 
-    def _wait(self) -> None:
-        self.signal = self._next()
-        name = signal.Signals(self.signal).name
-        print(
-            f"\n{name}: the running call ends and what is trained is saved; once more "
-            "stops at once",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(128 + self._next())
-
-    def _next(self) -> int:
-        """The next signal of the two, when it comes."""
-        while (number := self._told.recv(1)[0]) not in _SIGNALS:
-            pass
-        return number
+    def _wait(self, told: socket.socket) -> None:
+        """Says that a signal has come, and ends the process at the next."""
+        with told:
+            for number in _signals(told):
+                if self.signal is not None:
+                    os._exit(128 + number)
+                self.signal = number
+                name = signal.Signals(number).name
+                print(
+                    f"\n{name}: the running call ends and what is trained is saved; "
+                    "once more stops at once",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     def close(self) -> None:
         """Gives both signals back to what they were for before."""
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._teller.close()
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
