@@ -8,15 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.cli.levels import Rows, Truths, levels_of
-from experiments.cli.verdicts import Block, Table, Verdict, above, at, together
+from experiments.cli.verdicts import (
+    Block,
+    Table,
+    Verdict,
+    above,
+    at,
+    provisional,
+    together,
+)
 from experiments.course import kaplan_meier, undecided_share
 from lvm_jax import report
-from lvm_jax.dynamics import STATES
+from lvm_jax.dynamics import LIMITS, STATES
 from lvm_jax.report import Interval, style
 from lvm_jax.report.latents import STATE_COLORS
 
 _EIGHT = Truths(8)
-_LEVELS = (8, 16, 32, 64)
+_NUM_RUNS = 64  # of each level
 _EARLY = (0.1111, 0.2222, 0.3333)
 _ALONG = (1, 10, 30, 100, 200)
 _PRACTICAL_RANK = 0.4
@@ -27,7 +35,7 @@ _MARKERS = dict(zip(STATES, ("", "s", "o", "^"), strict=True))
 def moments(rows: Rows) -> Iterator[Block]:
     """States of latents early and all along, of moments.csv."""
     lines, early_says, along_says = [], {}, {}
-    for limit, level in itertools.product((0.75, 0.5), _LEVELS):
+    for limit, level in itertools.product(LIMITS, levels_of(rows)):
         own = at(rows, level=level, limit=limit)
         early = [undecided_share(at(own, epoch=epoch)) for epoch in _EARLY]
         num_runs = len({row["run"] for row in own})
@@ -41,8 +49,9 @@ def moments(rows: Rows) -> Iterator[Block]:
             + [share.format(0, 100) for share in along]
         )
         of = f"{level} at limit {limit:g}"
-        early_says[of] = together(above(share, 0.5) for share, _ in early)
-        along_says[of] = together(above(share, 0.5) for share in along)
+        known = str if num_runs >= _NUM_RUNS else provisional
+        early_says[of] = known(together(above(share, 0.5) for share, _ in early))
+        along_says[of] = known(together(above(share, 0.5) for share in along))
     yield Table(
         ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3))]
         + [f"runs with contention at {epoch}, %" for epoch in _ALONG],

@@ -24,6 +24,7 @@ from experiments.course_claims import (
 )
 from experiments.noise_claims import noise
 from experiments.surplus_claims import DATASETS, nearest_of_many, plot_times, surplus
+from lvm_jax.dynamics import LIMITS
 
 
 def _section(
@@ -40,7 +41,7 @@ def _section(
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     if states := tables.rows("states"):
-        for limit in (0.75, 0.5):
+        for limit in LIMITS:
             yield (
                 f"dynamics_states_{100 * limit:.0f}",
                 plot_states(states, limit),

@@ -14,7 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import Column, Rows, Truths, joined, larger, levels_of
+from experiments.cli.levels import (
+    Cell,
+    Column,
+    Rows,
+    Truths,
+    joined,
+    larger,
+    levels_of,
+)
 from experiments.cli.verdicts import Block, Table, Verdict, above, at
 from lvm_jax.report import style
 
@@ -32,8 +40,13 @@ _SYMBOLS = (
 )
 _BEST = 20  # symbols, the best number of those of the main cell
 _MOST_HARM = -0.05  # of F1, of little harm
-_MAIN, _FAITHFUL = ("main", _TRUTHS, 10), ("faithful", (_LARGE,), 10)
-_LARGER, _LARGEST = ("larger", (_LARGE,), 10), ("largest", (_LARGE,), 4)
+_TWO = ("10x10", "20x20")
+_MAIN, _FAITHFUL = (
+    Cell("main", _TRUTHS, 10, _TWO),
+    Cell("faithful", (_LARGE,), 10, _TWO),
+)
+_LARGER = Cell("larger", (_LARGE,), 10, ("30x30",))
+_LARGEST = Cell("largest", (_LARGE,), 4, ("60x60",))
 
 
 def _prepared(rows: Rows) -> Rows:
@@ -130,7 +143,7 @@ def _plot(tables: Mapping[str, Rows]) -> Figure:
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     cells = (_MAIN, _LARGER, _LARGEST)
-    rows = joined(*(_OF_TEN.read(tables, cell, names) for cell, names, _ in cells))
+    rows = joined(*(_OF_TEN.read(tables, cell.name, cell.datasets) for cell in cells))
     if rows:
         yield "grammars", _plot({name: _prepared(of) for name, of in rows.items()})
 
@@ -141,7 +154,7 @@ CLAIMS = Claims(
         "1. Larger grammars learn and recover more": _OF_TEN.section(sizes, _MAIN),
         "2. One sentence a step": _OF_TEN.section(sizes, _FAITHFUL),
         "3. Larger still": _OF_TEN.section(
-            larger_still, ("main", (_LARGE,), 10), _LARGER, _LARGEST
+            larger_still, _MAIN._replace(datasets=(_LARGE,)), _LARGER, _LARGEST
         ),
     },
     _draw,

@@ -8,14 +8,23 @@ the five data sets into experiments/figures/. Ten seconds. A cell without a tabl
 left out and named, as are seeds that a table lacks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, Column, Rows, Truths, joined, larger, levels_of
+from experiments.cli.levels import (
+    FULL,
+    Cell,
+    Column,
+    Rows,
+    Truths,
+    joined,
+    larger,
+    levels_of,
+    mean_objective,
+)
 from experiments.cli.verdicts import Block, Table, Verdict, above, at, direction
 from lvm_jax import report
 from lvm_jax.report import Comparison
@@ -25,9 +34,8 @@ _OF_EIGHT = Truths(8)
 _RECOVERED = _OF_EIGHT.recovered
 DATASETS = ("IMG", "PLNT", "UNIF", "CON8", "CON24")
 _MISSPECIFIED = ("IMG-FLIP", "IMG-UNIF")
+_LEVELS = (8, 16, 32)
 KINDS = ("UNIF-DRAWN", "CON8", "CON24")
-_NUM_SEEDS = {"large": 16, "rates": 16, "truths": 4, "em": 4}
-_MOST_SEEDS = 32  # of the other cells
 _LOG_LIKELIHOOD = Column("held_out_log_likelihood", "held-out log P(x), nats")
 _MOST_HARM = -1.0  # truths, of little harm
 
@@ -181,7 +189,7 @@ def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
         ]
         for name, rows in own.items()
     ]
-    yield Table(["data", *(f"rate at {k}" for k in (8, 16, 32))], lines)
+    yield Table(["data", *(f"rate at {k}" for k in _LEVELS)], lines)
     yield from larger(own, (_RECOVERED,))
     yield "One rate for all levels:"
     *blocks, decided = larger(common, (_RECOVERED,))
@@ -197,24 +205,21 @@ def best_rate(rows: Rows) -> Rows:
     """The rows of the rate whose runs have the largest mean objective."""
     return max(
         group(rows, "theta_rate").values(),
-        key=lambda some: np.mean([row["objective"] for row in some]),
+        key=mean_objective,
     )
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by level, a column for each data set."""
     main, large = (
-        _OF_EIGHT.read(tables, cell, names) for cell, names, _ in (_FIVE, _LARGE)
+        _OF_EIGHT.read(tables, cell.name, cell.datasets) for cell in (_FIVE, _LARGE)
     )
     if panels := joined(main, large):
         yield "noisy_or_five", _OF_EIGHT.plot(panels)
 
 
-def _cell(name: str, datasets: Sequence[str]) -> tuple[str, Sequence[str], int]:
-    return name, datasets, _NUM_SEEDS.get(name, _MOST_SEEDS)
-
-
-_FIVE, _LARGE = _cell("main", DATASETS), _cell("large", DATASETS)
+_FIVE = Cell("main", DATASETS, 32, _LEVELS)
+_LARGE = Cell("large", DATASETS, 16, (64, 128))
 _section = _OF_EIGHT.section
 CLAIMS = Claims(
     "noisy_or",
@@ -223,14 +228,20 @@ CLAIMS = Claims(
         "2. Extreme overparameterization harms little": _section(harm, _FIVE, _LARGE),
         "3. Held-out log-likelihood follows": _section(likelihood, _FIVE, _LARGE),
         "4. The surplus is discarded or duplicate": _section(surplus, _FIVE, _LARGE),
-        "5. Batches of 1000": _section(_OF_EIGHT.larger, _cell("batch1000", DATASETS)),
-        "6. Mean field": _section(_OF_EIGHT.larger, _cell("mean_field", DATASETS)),
-        "6. EM": _section(_OF_EIGHT.larger, _cell("em", DATASETS)),
-        "7. Misspecified": _section(
-            _OF_EIGHT.larger, _cell("misspecified", _MISSPECIFIED)
+        "5. Batches of 1000": _section(
+            _OF_EIGHT.larger, Cell("batch1000", DATASETS, 32, _LEVELS)
         ),
-        "8. One rate for all": _section(rates, _cell("rates", DATASETS)),
-        "9. Truths in general": _section(_OF_EIGHT.larger, _cell("truths", KINDS)),
+        "6. Mean field": _section(
+            _OF_EIGHT.larger, Cell("mean_field", DATASETS, 32, _LEVELS)
+        ),
+        "6. EM": _section(_OF_EIGHT.larger, Cell("em", DATASETS, 4, (8, 16))),
+        "7. Misspecified": _section(
+            _OF_EIGHT.larger, Cell("misspecified", _MISSPECIFIED, 32, (8, 9, 16))
+        ),
+        "8. One rate for all": _section(rates, Cell("rates", DATASETS, 16, _LEVELS)),
+        "9. Truths in general": _section(
+            _OF_EIGHT.larger, Cell("truths", KINDS, 4, _LEVELS, 16)
+        ),
     },
     _draw,
 )

@@ -25,6 +25,7 @@ from experiments.cli.verdicts import (
     above,
     at,
     direction,
+    provisional,
     verdict,
 )
 from experiments.noisy_or_claims import KINDS
@@ -36,8 +37,10 @@ _SAMPLES = (500, 1000, 3000)
 _NUM_DATA_SETS = {500: 8, 1000: 8, 3000: 4}  # of each kind
 HARD = ("TWINS", "DUPLICATES", "ONE-CHILD", "CORRELATED", "IMG-FLIP", "IMG-UNIF")
 _NOTHING = "INDEPENDENT"
+_NUM_INDEPENDENT = 8  # data sets
+_NUM_CALIBRATED = 4  # data sets of each kind
 _FIXED = (8, 16, 32)
-_RUNS = (4, 8, 16)
+_FEWER_RUNS, _MOST_RUNS = (4, 8), 16
 _LEAST_PRECISION = 0.9
 _LEAST_EMPTY = 0.5
 _MOST_OFF = 0.1  # share, of a calibration that says how much is true
@@ -57,7 +60,7 @@ def read(tables: Tables, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def recommended(rows: Rows, num_runs: int = 16) -> list[dict[str, Any]]:
+def recommended(rows: Rows, num_runs: int = _MOST_RUNS) -> list[dict[str, Any]]:
     """For each data set the row of its recommended level, or one where nothing recurs.
 
     Args:
@@ -116,10 +119,15 @@ def _precision(tables: Mapping[int, Mapping[str, Rows]]) -> Iterator[Block]:
 
 
 def _decided(size: int, of_kinds: Mapping[str, Rows], decided: str) -> str:
-    """The verdict, if all data sets of the rule are there."""
-    num_sets = [len({row["data_seed"] for row in rows}) for rows in of_kinds.values()]
+    """The verdict, if all data sets of the rule are there, and all of their runs."""
+    num_sets = [_num_data_sets(rows) for rows in of_kinds.values()]
     is_whole = num_sets == [_NUM_DATA_SETS[size]] * len(KINDS)
-    return decided if is_whole else "not decided: data sets are lacking"
+    return decided if is_whole else provisional(decided)
+
+
+def _num_data_sets(rows: Rows) -> int:
+    """Those with all runs of the rule."""
+    return len({row["data_seed"] for row in at(rows, num_runs=_MOST_RUNS)})
 
 
 def _paired(rows: Rows, others: Rows, column: str, most: float) -> Comparison:
@@ -165,11 +173,11 @@ def _differences(
 
 
 def _at_levels(rows: Rows) -> dict[str, Rows]:
-    return {f"level {k}": at(rows, num_runs=16, level=k) for k in _FIXED}
+    return {f"level {k}": at(rows, num_runs=_MOST_RUNS, level=k) for k in _FIXED}
 
 
 def _at_runs(rows: Rows) -> dict[str, Rows]:
-    return {f"{n} runs": recommended(rows, n) for n in _RUNS if n < 16}
+    return {f"{n} runs": recommended(rows, n) for n in _FEWER_RUNS}
 
 
 def _none_is_better(directions: list[str]) -> str:
@@ -188,7 +196,9 @@ def _nothing(tables: Tables) -> Iterator[Block]:
         f"{empty} of {len(rows)} data sets have an empty consensus, "
         f"{share.format(0, 100)}%; latents that recur: {counts}"
     )
-    yield Verdict("nothing recurs in half of them", {"": above(share, _LEAST_EMPTY)})
+    says = above(share, _LEAST_EMPTY)
+    says = says if len(rows) >= _NUM_INDEPENDENT else provisional(says)
+    yield Verdict("nothing recurs in half of them", {"": says})
 
 
 def equivalence(interval: Interval, most: float) -> str:
@@ -202,7 +212,9 @@ def equivalence(interval: Interval, most: float) -> str:
 def _calibration(tables: Tables) -> Iterator[Block]:
     names = [f"{kind}_calibration" for kind in _CALIBRATED]
     yield from tables.lacking(names)
-    rows = [row for name in names for row in read(tables, name)]
+    cells = [read(tables, name) for name in names]
+    is_whole = min(map(len, cells)) >= _NUM_CALIBRATED
+    rows = [row for cell in cells for row in cell]
     rows = [row for row in rows if row["recurring"] and row["redrawn_recurring"]]
     if not rows:
         return
@@ -221,7 +233,8 @@ def _calibration(tables: Tables) -> Iterator[Block]:
         cells += [difference.format(2, sign="+")]
         lines.append(cells)
         if of_all == "recurring":
-            says[""] = equivalence(difference, _MOST_OFF)
+            decided = equivalence(difference, _MOST_OFF)
+            says[""] = decided if is_whole else provisional(decided)
     headings = ["share", "data sets", "of the data", "of redrawn data", "difference"]
     yield Table(headings, lines)
     yield Verdict("the share of redrawn data is that of the data", says)
@@ -237,7 +250,7 @@ def _hard(tables: Tables) -> Iterator[Block]:
         latents = [
             row
             for row in read(tables, f"{name}_latents")
-            if row["num_runs"] == 16 and row["is_recommended"]
+            if row["num_runs"] == _MOST_RUNS and row["is_recommended"]
         ]
         parts = [
             [row for row in latents if (row["truth"] >= 0) == is_true]
@@ -274,7 +287,7 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
     figure = style.new_figure(7.2, 3.2)
     panels = figure.subplots(1, 2)
     for index, (size, of_kinds) in enumerate(tables.items()):
-        rows = at(_joined(of_kinds), num_runs=16)
+        rows = at(_joined(of_kinds), num_runs=_MOST_RUNS)
         levels = sorted({row["level"] for row in rows})
         x = np.arange(len(levels)) + 0.12 * (index - 1)
         precision = [_precision_at(rows, level) for level in levels]
@@ -319,7 +332,7 @@ def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     whole = {
         size: of_kinds
         for size, of_kinds in _sizes(tables).items()
-        if at(_joined(of_kinds), num_runs=16)
+        if at(_joined(of_kinds), num_runs=_MOST_RUNS)
     }
     if whole:
         yield "recurring", plot(whole)

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, Rows, Truths
+from experiments.cli.levels import FULL, Cell, Rows, Truths
 from experiments.cli.verdicts import (
     UNKNOWN,
     Block,
@@ -33,9 +33,12 @@ _OF_24 = Truths(24, "columns")
 _RECOVERED = _OF_24.recovered
 _DATASETS = ("gamma10", "gamma5")
 _OF_MANY = "gamma10"  # of which 96 columns are learned
-_MAIN = ("main", _DATASETS, 32)  # and the number of seeds
-_CELLS = [(name, (_OF_MANY,), 8) for name in ("rates", "guards", "masked", "long")]
 _MANY, _BEST = 96, 48
+_MAIN = Cell("main", _DATASETS, 32, (24, _BEST))
+_CELLS = [
+    Cell(name, (_OF_MANY,), 8, (_MANY,))
+    for name in ("rates", "guards", "masked", "long")
+]
 _RATE, _FAST = 0.1, 0.3
 _GUARDS = (0.001, 0.01)
 _LEAST = -3.0  # columns less, where a reason is the whole of it
@@ -188,8 +191,7 @@ def _line(
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by number of columns, a column for each data set."""
-    cell, datasets, _ = _MAIN
-    if main := _OF_24.read(tables, cell, datasets):
+    if main := _OF_24.read(tables, _MAIN.name, _DATASETS):
         yield "sparse_coding_two", _OF_24.plot(main)
 
 
@@ -203,7 +205,7 @@ CLAIMS = Claims(
             _OF_24.surplus, _MAIN
         ),
         "3. What holds 96 columns of 100 variables back": _OF_24.section(
-            _why, *_CELLS, (_MAIN[0], (_OF_MANY,), _MAIN[2])
+            _why, *_CELLS, _MAIN._replace(datasets=(_OF_MANY,), levels=(_BEST,))
         ),
     },
     _draw,

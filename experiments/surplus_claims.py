@@ -7,8 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Tables
-from experiments.cli.levels import Rows, Truths, renamed, undecided_of
-from experiments.cli.verdicts import Block, Table, Verdict, alike, at
+from experiments.cli.levels import (
+    Rows,
+    Truths,
+    mean_objective,
+    renamed,
+    undecided_of,
+)
+from experiments.cli.verdicts import Block, Table, Verdict, alike, at, provisional
 from lvm_jax import report
 from lvm_jax.report import Comparison, style
 
@@ -37,9 +43,10 @@ def nearest_of_many(late: Rows, nearest: Rows) -> Iterator[Block]:
         cells = [f"{level}", _RECOVERED.shown(at(late, level=level))]
         lines.append([*cells, difference.format(2), _alike(difference)])
     yield Table(["latents", "truths of 8", "nearest less these", ""], lines)
-    of_sixteen = _alike(decided[16])
     says = {"less": "holds", "alike": "refuted", "more": "refuted"}
-    yield Verdict("no warm start", {"": says.get(of_sixteen, "undecided")})
+    says = says.get(_alike(decided[16]), "undecided")
+    is_whole = min(map(len, (nearest, at(late, level=16)))) >= _NUM_RUNS
+    yield Verdict("no warm start", {"": says if is_whole else provisional(says)})
 
 
 def _by_time(tables: Tables, name: str) -> dict[int, Rows]:
@@ -51,12 +58,6 @@ def _by_time(tables: Tables, name: str) -> dict[int, Rows]:
 def _as_of(rows: Rows, others: Rows) -> list[dict[str, Any]]:
     """Rows that are paired by seed with others of their level."""
     return [{**row, "level": others[0]["level"]} for row in rows]
-
-
-def _mean_objective(rows: Rows) -> float:
-    """That of a run without a model to keep is the least there is."""
-    values = np.array([row["objective"] for row in rows], float)
-    return np.where(np.isnan(values), -np.inf, values).mean()
 
 
 def _pruned(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
@@ -79,7 +80,7 @@ def _grown(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
 
 def _renewed(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
     """Of the time with the highest objective, less both levels."""
-    best = max(known, key=lambda time: _mean_objective(known[time]))
+    best = max(known, key=lambda time: mean_objective(known[time]))
     return {
         (best, "8"): _RECOVERED.less(known[best], few),
         (best, "16"): _RECOVERED.less(renamed(known[best], "renewed"), many),
@@ -88,13 +89,13 @@ def _renewed(known: Mapping[int, Rows], few: Rows, many: Rows) -> _Differences:
 
 def _how_long(ways: _Ways) -> str:
     """Up to when surplus latents matter."""
-    last = max((time for (time, _), way in ways.items() if way == "less"), default=0)
-    later = {time: way for (time, _), way in ways.items() if time > last}
-    if not later or {*later.values()} != {"alike"}:
-        return "undecided"
-    if not last:
-        return f"surplus does not matter from {min(later)} on"
-    return f"surplus matters up to {last} epochs and not from {min(later)} on"
+    matters = [time for (time, _), way in ways.items() if way == "less"]
+    others = [time for (time, _), way in ways.items() if way != "alike"]
+    alike_from = [time for time, _ in ways if time > max(others, default=0)]
+    says = [f"matters up to {max(matters)} epochs"] if matters else []
+    if alike_from:
+        says.append(f"{'not' if says else 'does not matter'} from {min(alike_from)} on")
+    return f"surplus {' and '.join(says)}" if says else "undecided"
 
 
 def _how_late(ways: _Ways) -> str:
@@ -164,11 +165,13 @@ def surplus(name: str, tables: Tables) -> Iterator[Block]:
         lines += [[dataset, *cells] for cells in own]
         ways = {key: _alike(difference) for key, difference in found.items()}
         says[dataset] = CHANGES[name].says(ways)
-        if len(many) < _NUM_RUNS:
+        if min(map(len, (few, many, *known.values()))) < _NUM_RUNS or len(known) < len(
+            TIMES
+        ):
             incomplete.add(dataset)
     if lines:
         yield Table(["data", "e", "truths of 8", "less 8", "less 16"], lines)
-        yield undecided_of(Verdict(name, says), incomplete)
+        yield undecided_of(Verdict(name, says), incomplete, says)
 
 
 def _throughout(few: Rows, many: Rows, ten: Rows) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ from sweep_process import run
 
 from experiments import noisy_or_claims as claims
 from experiments.cli.claims import Tables
-from experiments.cli.levels import Truths, lacking, share_verdict
+from experiments.cli.levels import Cell, Truths, share_verdict, undecided_of
 from experiments.cli.verdicts import Verdict, direction
 from experiments.study import kind
 from lvm_jax import report
@@ -68,9 +68,28 @@ def test_a_cell_may_be_in_parts(tmp_path):
     tables = Truths(8).read(Tables(tmp_path), "main", ("IMG", "PLNT"))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
-    lack = lacking(("IMG", "PLNT"), 32, tables)
+    lack = Cell("main", ("IMG", "PLNT"), 32).lacking(tables)
     assert list(lack.values()) == ["IMG (seeds 16 to 31)", "PLNT"]
-    assert not lacking(("IMG",), 16, tables)
+    assert not Cell("main", ("IMG",), 16).lacking(tables)
+    more = Cell("main", ("IMG",), 16, levels=(8, 16), num_data_seeds=3)
+    assert more.lacking(tables) == {"IMG": "IMG (level 16, data seeds 1 to 2)"}
+
+
+def test_what_lacks_runs_is_decided_for_the_time_being():
+    says = {"IMG": "holds", "IMG at 16": "refuted", "PLNT": "holds", "all": "holds"}
+    block = Verdict("made", says)
+    assert undecided_of(block, (), ("IMG", "PLNT")) == block
+    found = undecided_of(block, {"IMG"}, ("IMG", "PLNT")).says
+    provisional = "not decided: runs are lacking, so far"
+    assert found == {
+        "IMG": f"{provisional} holds",
+        "IMG at 16": f"{provisional} refuted",
+        "PLNT": "holds",
+        "all": f"{provisional} holds",
+    }
+    assert undecided_of(block._replace(says=found), {"IMG"}, ("IMG", "PLNT")).says == (
+        found
+    )
 
 
 def test_p_values_count_all_comparisons_of_a_claim():
@@ -126,6 +145,9 @@ def test_the_best_rate_of_a_level_is_chosen_by_the_objective_alone():
     slow = _rows({8: _FEW}, theta_rate=0.01)
     fast = [row | {"objective": -13.0} for row in _rows({8: _MANY}, theta_rate=0.1)]
     assert {row["theta_rate"] for row in claims.best_rate([*fast, *slow])} == {0.01}
+    diverged = [row | {"objective": np.nan} for row in slow]
+    for rows in ([*fast, *diverged], [*diverged, *fast]):
+        assert {row["theta_rate"] for row in claims.best_rate(rows)} == {0.1}
 
 
 @pytest.mark.parametrize(

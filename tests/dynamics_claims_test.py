@@ -8,6 +8,7 @@ from sweep_process import run
 from experiments.cli import verdicts as verdicts_
 from experiments.cli.claims import HERE
 from experiments.noise_claims import noise_verdict
+from experiments.surplus_claims import CHANGES
 from lvm_jax.files import table
 from lvm_jax.report import Comparison, Interval
 
@@ -48,6 +49,22 @@ def test_a_small_difference_is_alike_and_a_large_one_has_a_direction(
 
 
 @pytest.mark.parametrize(
+    ("ways", "says"),
+    [
+        ("less less alike", "surplus matters up to 3 epochs and not from 10 on"),
+        ("less undecided alike", "surplus matters up to 1 epochs and not from 10 on"),
+        ("less less less", "surplus matters up to 10 epochs"),
+        ("alike alike alike", "surplus does not matter from 1 on"),
+        ("undecided alike alike", "surplus does not matter from 3 on"),
+        ("undecided alike undecided", "undecided"),
+    ],
+)
+def test_surplus_matters_up_to_the_last_difference(ways, says):
+    of_times = zip(((time, "16") for time in (1, 3, 10)), ways.split(), strict=True)
+    assert CHANGES["pruned"].says(dict(of_times)) == says
+
+
+@pytest.mark.parametrize(
     ("lower", "added", "verdict"),
     [
         (3, 0, "holds"),
@@ -70,6 +87,8 @@ def _kept(level, truths, **more):
             "setting": "study",
             "seed": seed,
             "num_recovered": min(truths + (seed // (1 + ("at" in more))) % 2, 8),
+            "num_recovered_after_filter": 0,
+            "num_kept": 0,
             "held_out_elbo": -13.0,
             "objective": -13.0,
             "diverged": False,
@@ -133,7 +152,6 @@ def test_verdicts_follow_the_tables(tmp_path):
             "UNIF_rloo8": [row | {"rate": 0.1} for row in _kept(8, 3)],
         },
     )
-    assert "no warm start: holds" in text
     pruned, renewed = (
         {
             cells[1]: cells
@@ -147,12 +165,15 @@ def test_verdicts_follow_the_tables(tmp_path):
         assert pruned[f"{time}"][-1].endswith(f": {verdict}")
     assert renewed["3"][3].endswith(": alike")
     assert renewed["3"][4].endswith(": less") and not renewed["1"][4]
-    so_far = "IMG not decided: runs are lacking, so far"
-    assert f"pruned: {so_far} surplus matters up to 3 epochs and not from 10" in text
-    assert f"renewed: {so_far} renewal is not it" in text
+    so_far = "not decided: runs are lacking, so far"
+    assert f"no warm start: {so_far} holds" in text
+    assert (
+        f"pruned: IMG {so_far} surplus matters up to 3 epochs and not from 10" in text
+    )
+    assert f"renewed: IMG {so_far} renewal is not it" in text
     # Two estimators of one cell; that of UNIF has nothing to be compared with.
     assert "lower variance: less at 1, more at 0 of 1 cells" in text
-    lacking = "not decided: 43 of 45 comparisons are lacking, by the others holds"
+    lacking = "not decided: 45 of 45 comparisons are lacking, by the others holds"
     assert f"noise helps: {lacking}" in text
     assert "Not there: CON8_late, CON8_renewed." in text
     assert "Not there: IMG_grown, CON8_late, CON8_grown." in text

@@ -119,7 +119,7 @@ def test_verdicts_follow_the_tables(tmp_path):
 
 def test_nothing_is_decided_while_data_sets_are_lacking(tmp_path):
     text, line = _of_all(tmp_path, _KINDS[:2], true=7)
-    assert line.endswith("1000 samples not decided: data sets are lacking")
+    assert line.endswith("1000 samples not decided: runs are lacking, so far holds")
     assert "has more: 1000 samples not decided" in text
     lacking = [line for line in text.split("\n") if line.startswith("Not there: ")]
     assert sum("UNIF-DRAWN_1000" in line for line in lacking) == 3

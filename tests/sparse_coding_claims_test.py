@@ -88,10 +88,13 @@ def test_nothing_is_refuted_by_a_part_of_what_was_to_be_tried(tmp_path):
 
 @pytest.mark.parametrize(("long", "verdict"), [(_ALL, "holds"), (_FEW, "refuted")])
 def test_it_is_the_whole_reason_if_longer_runs_show_it_too(tmp_path, long, verdict):
-    table.write_rows(tmp_path / "gamma10_main.csv", _rows(48, _ALL))
+    table.write_rows(tmp_path / "gamma10_main.csv", _rows(48, 4 * _ALL))
     table.write_rows(tmp_path / "gamma10_long.csv", _rows(96, long))
     says = _says(_why(tmp_path, _FEW, (_FEW, _FEW), _SAME, _ALL))
     assert says[_SLOW] == {"a reason": "holds", "the whole reason": verdict}
+    table.write_rows(tmp_path / "gamma10_main.csv", _rows(48, _ALL))
+    found = _says(_blocks(tmp_path, _WHY))[_SLOW].values()
+    assert all(text.startswith("not decided: runs are lacking") for text in found)
 
 
 def test_where_nothing_is_lost_there_is_nothing_to_explain(tmp_path):

@@ -15,6 +15,7 @@ from experiments.cli.verdicts import (
     above,
     at,
     direction,
+    provisional,
     verdict,
 )
 from lvm_jax import report
@@ -31,6 +32,12 @@ Rows = Sequence[Mapping[str, Any]]
 def levels_of(rows: Rows) -> list[int]:
     """The levels that rows are of, smallest first."""
     return sorted({row["level"] for row in rows})
+
+
+def mean_objective(rows: Rows) -> float:
+    """Over runs; that of one without a model to keep is the least there is."""
+    values = np.array([row["objective"] for row in rows], float)
+    return np.where(np.isnan(values), -np.inf, values).mean()
 
 
 def renamed(rows: Rows, name: str) -> list[dict[str, Any]]:
@@ -50,39 +57,75 @@ def share_verdict(share: Interval | None) -> str:
     return _NO_FULL_RUN if share is None else above(share, _LEAST_EXACT)
 
 
-def lacking(
-    datasets: Sequence[str], num_seeds: int, tables: Mapping[str, Rows]
-) -> dict[str, str]:
-    """What of a cell has not run, by the rule: names, with seeds, by data set.
+class Cell(NamedTuple):
+    """Runs that the rule asks for.
 
-    Args:
-      datasets: of the rule.
-      num_seeds: likewise.
-      tables: rows by data set.
+    Attributes:
+      name: of the cell.
+      datasets: of which it has a table each.
+      num_seeds: of every level.
+      levels: of every data set, at least.
+      num_data_seeds: of truths and samples.
     """
-    found = {}
-    for name in datasets:
-        seeds = {row["seed"] for row in tables.get(name, [])}
-        absent = [seed for seed in range(num_seeds) if seed not in seeds]
-        some = f" (seeds {absent[0]} to {absent[-1]})" if absent and seeds else ""
-        if absent:
-            found[name] = f"{name}{some}"
-    return found
+
+    name: str
+    datasets: Sequence[str]
+    num_seeds: int
+    levels: Sequence[Any] = ()
+    num_data_seeds: int = 1
+
+    def lacking(self, tables: Mapping[str, Rows]) -> dict[str, str]:
+        """What has not run: names, with what of them where some has, by data set.
+
+        Args:
+          tables: rows by data set.
+        """
+        found = {}
+        for name in self.datasets:
+            rows = tables.get(name, [])
+            missing = [
+                _named(what, absent)
+                for what, absent in (
+                    ("level", [k for k in self.levels if k not in levels_of(rows)]),
+                    ("data seed", _absent(rows, "data_seed", self.num_data_seeds)),
+                    ("seed", _absent(rows, "seed", self.num_seeds)),
+                )
+                if absent
+            ]
+            if missing:
+                found[name] = f"{name} ({', '.join(missing)})" if rows else name
+        return found
 
 
-def undecided_of(block: Block, datasets: Collection[str]) -> Block:
+def _absent(rows: Rows, column: str, number: int) -> list[int]:
+    """Of the first so many numbers those that no row has; of one, none is lacking."""
+    present = {row.get(column, 0) for row in rows}
+    return [value for value in range(number) if value not in present]
+
+
+def _named(what: str, values: Sequence[Any]) -> str:
+    if len(values) == 1:
+        return f"{what} {values[0]}"
+    return f"{what}s {values[0]} to {values[-1]}"
+
+
+def undecided_of(
+    block: Block, lacking: Collection[str], datasets: Collection[str]
+) -> Block:
     """A block; of a verdict, what it says of data sets that lack runs is provisional.
+
+    So is what it says of anything but data sets, if one of them lacks runs.
 
     Args:
       block: of a section.
-      datasets: that lack runs, as the first words of what a verdict is of.
+      lacking: data sets that lack runs, as the first words of what a verdict is of.
+      datasets: all of them.
     """
-    if not isinstance(block, Verdict):
+    if not (isinstance(block, Verdict) and lacking):
         return block
+    whole = {*datasets} - {*lacking}
     says = {
-        of: f"not decided: runs are lacking, so far {verdict}"
-        if of.split(" at ")[0] in datasets and not verdict.startswith("not decided")
-        else verdict
+        of: verdict if of.split(" at ")[0] in whole else provisional(verdict)
         for of, verdict in block.says.items()
     }
     return block._replace(says=says)
@@ -204,25 +247,25 @@ class Truths(NamedTuple):
     def section(
         self,
         make: Callable[..., Iterator[Block]],
-        *cells: tuple[str, Sequence[str], int],
+        *cells: Cell,
     ) -> Callable[[Tables], Iterator[Block]]:
         """A section of cells, and what of them has not run.
 
         Args:
           make: (rows by data set, of each cell) -> blocks, if the first cell has rows.
-          *cells: name, data sets and number of seeds by the rule.
+          *cells: of the rule.
         """
 
         def decided(tables):
-            found = [self.read(tables, cell, names) for cell, names, _ in cells]
+            found = [self.read(tables, cell.name, cell.datasets) for cell in cells]
             absent = set()
-            for (cell, *asked), rows in zip(cells, found, strict=True):
-                if names := lacking(*asked, rows):
-                    yield f"Not there: {cell} of {', '.join(names.values())}."
+            for cell, rows in zip(cells, found, strict=True):
+                if names := cell.lacking(rows):
+                    yield f"Not there: {cell.name} of {', '.join(names.values())}."
                     # Verdicts are of what has rows.
                     absent |= names.keys() & rows.keys()
-            if found[0]:
-                yield from (undecided_of(block, absent) for block in make(*found))
+            for block in make(*found) if found[0] else ():
+                yield undecided_of(block, absent, found[0])
 
         return decided
 

@@ -65,6 +65,13 @@ def together(verdicts: Iterable[str]) -> str:
     return "refuted" if "refuted" in verdicts else "undecided"
 
 
+def provisional(verdict: str) -> str:
+    """A verdict of runs that are not all that the rule asks for."""
+    if verdict.startswith("not decided"):
+        return verdict
+    return f"not decided: runs are lacking, so far {verdict}"
+
+
 def alike(comparison: Comparison, margin: float) -> str:
     """What a difference is: alike, more, less, or undecided.
 
