@@ -11,10 +11,11 @@ noisy_or/, sparse_coding/, neural_pcfg/, dynamics/ and recurring/ in it.
 
 With --budget it runs what has no table in --workdir yet, main claims first, and decides
 on the tables there: `smoke` touches the claims and decides none, five minutes of two
-jobs on two cores; `laptop` has a fifth of the epochs and at most eight seeds; `paper`
-is the rules. --dry_run prints the commands. It resumes after a signal or a kill.
---jobs 2 runs two commands at a time on half of the cores each, which is faster where
-they compile for as long as they train.
+jobs on two cores; `laptop` has at most eight seeds, four truths of each kind, and a
+fifth of the epochs where cells of a family of models name them; `paper` is the rules.
+--dry_run prints the commands. It resumes after a signal or a kill. --jobs 2 runs two
+commands at a time on half of the cores each, which is faster where they compile for as
+long as they train.
 """
 
 import io
@@ -22,6 +23,7 @@ import itertools
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -166,6 +168,14 @@ def inline(figure: Figure, prefix: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
 
 
+def commands(claim: Claim) -> list[str]:
+    """Those of its cells, by the rules; RELEASE is the folder of the published data."""
+    known = {(of.part, of.name): of for of in cells(BUDGETS["paper"], "RELEASE")}
+    own = (known[claim.part.name, name] for name in claim.cells)
+    workdir = pathlib.Path("runs")
+    return [f"python {shlex.join(study_runs.command(cell, workdir))}" for cell in own]
+
+
 def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
     """The page.
 
@@ -181,6 +191,9 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
         for of in (of for some in decided.values() for of in some)
         if of.claim.figure in drawn
     }
+    of_claims = {
+        of.claim.name: commands(of.claim) for some in decided.values() for of in some
+    }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -191,7 +204,13 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
     environment.tests["table"] = lambda block: isinstance(block, Table)
     environment.tests["verdict"] = lambda block: isinstance(block, Verdict)
     template = environment.get_template("study.html.jinja")
-    return template.render(parts=decided, figures=figures, marks=_MARKS, words=_WORDS)
+    return template.render(
+        parts=decided,
+        figures=figures,
+        commands=of_claims,
+        marks=_MARKS,
+        words=_WORDS,
+    )
 
 
 def _run() -> pathlib.Path:

@@ -35,7 +35,7 @@ class Claim:
       over: what its intervals are of.
       verdicts: those that count, by their first characters; all if there are none.
       figure: name, or "".
-      command: what makes its results, for one data set of several.
+      cells: names of those that make its results, for one data set of several.
     """
 
     name: str
@@ -46,16 +46,10 @@ class Claim:
     over: str = _RUNS
     verdicts: tuple[str, ...] = ()
     figure: str = ""
-    command: str = ""
+    cells: tuple[str, ...] = ()
 
 
-_MAIN = "python -m experiments.noisy_or --workdir runs/CON8 --dataset CON8"
-_COURSE = "python -m experiments.dynamics --workdir runs/IMG --dataset IMG"
-_CHANGED = f"{_COURSE} --at 1,3,10,30,100 --num_seeds 64 --epochs 200 --learner"
-_COLUMNS = "python -m experiments.sparse_coding --workdir runs/gamma10 "
-_COLUMNS += "--dataset gamma10 --data_dir RELEASE"
-_GRAMMAR = "python -m experiments.neural_pcfg --workdir runs/R0 --grammar random "
-_GRAMMAR += "--min_words 4"
+_COURSE = ("IMG_early", "IMG_late", "course")
 STUDY = (
     Claim(
         "larger",
@@ -65,7 +59,7 @@ STUDY = (
         NOISY_OR,
         ("1.",),
         figure="noisy_or_five",
-        command=f"{_MAIN} --data_dir RELEASE --num_seeds 32 --epochs 1000",
+        cells=("CON8_main",),
     ),
     Claim(
         "harm",
@@ -73,7 +67,7 @@ STUDY = (
         "64 and 128 latents lose less than one truth against the best level.",
         NOISY_OR,
         ("2.",),
-        command=f"{_MAIN} --data_dir RELEASE --levels 64,128 --epochs 1000",
+        cells=("CON8_main", "CON8_large"),
     ),
     Claim(
         "likelihood",
@@ -82,7 +76,7 @@ STUDY = (
         "beyond 20 latents a lower bound can say that larger is better, not worse.",
         NOISY_OR,
         ("3.",),
-        command=f"{_MAIN} --data_dir RELEASE --num_seeds 32 --epochs 1000",
+        cells=("CON8_main", "CON8_large"),
     ),
     Claim(
         "surplus",
@@ -91,7 +85,7 @@ STUDY = (
         "than 80%.",
         NOISY_OR,
         ("4.",),
-        command=f"{_MAIN} --data_dir RELEASE --num_seeds 32 --epochs 1000",
+        cells=("CON8_main", "CON8_large"),
     ),
     Claim(
         "batches",
@@ -99,8 +93,7 @@ STUDY = (
         "As for larger models.",
         NOISY_OR,
         ("5.",),
-        command=f"{_MAIN} --data_dir RELEASE --batch_size 1000 --num_seeds 32 "
-        "--epochs 1000",
+        cells=("CON8_batch1000",),
     ),
     Claim(
         "mean-field",
@@ -108,7 +101,7 @@ STUDY = (
         "As for larger models.",
         NOISY_OR,
         ("6. Mean field",),
-        command=f"{_MAIN} --data_dir RELEASE --learner mean_field --num_seeds 32",
+        cells=("CON8_mean_field",),
     ),
     Claim(
         "em",
@@ -116,8 +109,7 @@ STUDY = (
         "As for larger models, at 16 latents.",
         NOISY_OR,
         ("6. EM",),
-        command=f"{_MAIN} --data_dir RELEASE --learner em --levels 8,16 --num_seeds 4 "
-        "--epochs 50",
+        cells=("CON8_em",),
     ),
     Claim(
         "misspecified",
@@ -125,8 +117,7 @@ STUDY = (
         "As for larger models, at the two largest levels.",
         NOISY_OR,
         ("7.",),
-        command="python -m experiments.noisy_or --workdir runs/IMG-FLIP "
-        "--dataset IMG-FLIP --levels 8,9,10,16 --num_seeds 32 --epochs 1000",
+        cells=("IMG-FLIP_misspecified",),
     ),
     Claim(
         "columns",
@@ -136,7 +127,7 @@ STUDY = (
         SPARSE_CODING,
         ("1.",),
         figure="sparse_coding_two",
-        command=f"{_COLUMNS} --levels 24,48 --num_seeds 32 --epochs 2000",
+        cells=("gamma10_main",),
     ),
     Claim(
         "columns-surplus",
@@ -146,7 +137,7 @@ STUDY = (
         "than 80%.",
         SPARSE_CODING,
         ("2.",),
-        command=f"{_COLUMNS} --levels 24,48 --num_seeds 32 --epochs 2000",
+        cells=("gamma10_main",),
     ),
     Claim(
         "grammars",
@@ -156,7 +147,7 @@ STUDY = (
         NEURAL_PCFG,
         ("1.",),
         figure="grammars",
-        command=f"{_GRAMMAR} --levels 10,20 --num_seeds 10",
+        cells=("R0_main",),
     ),
     Claim(
         "faithful",
@@ -164,7 +155,7 @@ STUDY = (
         "As for larger grammars, of one truth.",
         NEURAL_PCFG,
         ("2.",),
-        command=f"{_GRAMMAR} --mode faithful --epochs 10 --levels 10,20 --num_seeds 10",
+        cells=("R0_faithful",),
     ),
     Claim(
         "undecided",
@@ -175,7 +166,7 @@ STUDY = (
         ("1, 2.",),
         verdicts=("undecided",),
         figure="dynamics_states_75",
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
+        cells=_COURSE,
     ),
     Claim(
         "contending",
@@ -185,7 +176,7 @@ STUDY = (
         DYNAMICS,
         ("1, 2.",),
         verdicts=("contending",),
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
+        cells=_COURSE,
     ),
     Claim(
         "start",
@@ -194,7 +185,7 @@ STUDY = (
         "less than 16 latents.",
         DYNAMICS,
         ("3b.",),
-        command=f"{_COURSE} --learner nearest --levels 8 --num_seeds 64 --epochs 200",
+        cells=("IMG_late", "IMG_nearest"),
     ),
     Claim(
         "near",
@@ -203,7 +194,7 @@ STUDY = (
         "the start, is not below chance; of practical size where it is below 0.4.",
         DYNAMICS,
         ("3a.",),
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
+        cells=_COURSE,
     ),
 )
 OURS = (
@@ -213,7 +204,7 @@ OURS = (
         "As for larger models, each level at its own best rate and all at one.",
         NOISY_OR,
         ("8.",),
-        command=f"{_MAIN} --data_dir RELEASE --rate 0.01,0.04,0.1 --epochs 300",
+        cells=("CON8_rates",),
     ),
     Claim(
         "truths",
@@ -222,8 +213,7 @@ OURS = (
         NOISY_OR,
         ("9.",),
         over=_SAMPLES,
-        command=f"{_MAIN} --data_seed 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 "
-        "--num_seeds 4 --epochs 300",
+        cells=("CON8_truths",),
     ),
     Claim(
         "pruned",
@@ -234,7 +224,7 @@ OURS = (
         DYNAMICS,
         ("4a.",),
         figure="dynamics_times",
-        command=f"{_CHANGED} pruned --levels 16",
+        cells=("IMG_late", "IMG_pruned"),
     ),
     Claim(
         "grown",
@@ -243,7 +233,7 @@ OURS = (
         "less, or alike within half a truth.",
         DYNAMICS,
         ("4b.",),
-        command=f"{_CHANGED} grown --levels 16",
+        cells=("IMG_late", "IMG_grown"),
     ),
     Claim(
         "renewed",
@@ -254,7 +244,7 @@ OURS = (
         "part of it if less than 16 and more than 8.",
         DYNAMICS,
         ("4c.",),
-        command=f"{_CHANGED} renewed --levels 8",
+        cells=("IMG_late", "IMG_renewed"),
     ),
     Claim(
         "settled",
@@ -263,7 +253,7 @@ OURS = (
         DYNAMICS,
         ("5.",),
         figure="dynamics_settled",
-        command=f"{_COURSE} --trace --levels 8,16,32,64 --num_seeds 64 --epochs 200",
+        cells=_COURSE,
     ),
     Claim(
         "columns-slow",
@@ -274,8 +264,7 @@ OURS = (
         SPARSE_CODING,
         ("3.",),
         verdicts=("96 recover fewer because they are slow", "96 recover fewer than"),
-        command=f"{_COLUMNS} --levels 48,96 --step_size 0.1,0.3 --num_seeds 8 "
-        "--epochs 1000",
+        cells=("gamma10_rates", "gamma10_main", "gamma10_long"),
     ),
     Claim(
         "columns-bounded",
@@ -284,8 +273,7 @@ OURS = (
         SPARSE_CODING,
         ("3.",),
         verdicts=("96 recover fewer because small", "96 recover fewer than"),
-        command=f"{_COLUMNS} --levels 96 --guard 0.001,0.01 --num_seeds 8 "
-        "--epochs 1000",
+        cells=("gamma10_rates", "gamma10_guards"),
     ),
     Claim(
         "columns-masked",
@@ -294,8 +282,7 @@ OURS = (
         SPARSE_CODING,
         ("3.",),
         verdicts=("96 recover fewer because the encoder", "96 recover fewer than"),
-        command=f"{_COLUMNS} --levels 96 --learner masked --hidden 0.2 --num_seeds 8 "
-        "--epochs 1000",
+        cells=("gamma10_guards", "gamma10_masked"),
     ),
     Claim(
         "grammars-large",
@@ -304,7 +291,7 @@ OURS = (
         "10, and less than 0.05 of the F1 of 20 is lost.",
         NEURAL_PCFG,
         ("3.",),
-        command=f"{_GRAMMAR} --levels 60 --num_seeds 4",
+        cells=("R0_main", "R0_larger", "R0_largest"),
     ),
     Claim(
         "noise",
@@ -313,8 +300,7 @@ OURS = (
         "more, and added noise does not.",
         DYNAMICS,
         ("6.",),
-        command="python -m experiments.noise --workdir runs/noise/IMG_rloo4 "
-        "--dataset IMG --estimator rloo4 --levels 8,16,32 --num_seeds 32 --epochs 100",
+        cells=("IMG_nvil", "IMG_rloo8"),
     ),
     Claim(
         "recurring",
@@ -325,8 +311,7 @@ OURS = (
         ("1, 2.", "3.", "4.", "5.", "Data"),
         over="truths and samples",
         figure="recurring",
-        command="python -m experiments.recurring --workdir runs/recurring/CON8_1000 "
-        "--dataset CON8 --num_samples 1000 --data_seed 0,1,2,3,4,5,6,7",
+        cells=("CON8_1000",),
     ),
     Claim(
         "calibration",
@@ -335,7 +320,6 @@ OURS = (
         RECURRING,
         ("6.",),
         over="truths and samples",
-        command="python -m experiments.noisy_or --workdir runs/mine --samples mine.csv "
-        "--levels 8,16,32 --num_seeds 8 --calibrate 4",
+        cells=("CON8_calibration",),
     ),
 )

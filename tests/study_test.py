@@ -1,6 +1,7 @@
 """The page of the whole study: verdicts follow the tables, and it is sound HTML."""
 
 import collections
+import dataclasses
 import html
 import html.parser
 import json
@@ -22,8 +23,8 @@ from experiments.cells import BUDGETS, Cell, cells
 from experiments.cli import claims, made
 from experiments.cli.claims import HERE
 from experiments.cli.verdicts import Verdict
-from experiments.study import kind
-from experiments.study_claims import PARTS
+from experiments.study import commands, kind
+from experiments.study_claims import OURS, PARTS, STUDY
 from lvm_jax.files import table
 
 
@@ -86,6 +87,15 @@ class _Page(html.parser.HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+
+def test_every_claim_has_the_commands_of_its_cells():
+    for claim in (*STUDY, *OURS):
+        lines = commands(claim)
+        assert lines
+        for line, name in zip(lines, claim.cells, strict=True):
+            assert line.startswith("python -m experiments.")
+            assert f"runs/{claim.part.name}/{name}" in line or name == "course"
 
 
 @pytest.mark.slow  # Decides every claim twice.
@@ -259,6 +269,15 @@ def test_cells_run_once_and_a_failure_stops_no_other(tmp_path, monkeypatch):
         f"IMG, UNIF: {how.date}, {how.machine}, JAX {jax.__version__}",
         "CON8: not known when and where",
     ]
+
+
+def test_a_cell_that_leaves_no_table_stops_no_other(tmp_path, monkeypatch):
+    (first, other), ran = _fake_cells(tmp_path, monkeypatch, {})
+    first = dataclasses.replace(first, tables={"other.csv": "IMG"})
+    workdir = tmp_path / "noisy_or" / "IMG"
+    failures = study_runs.run([first, other], tmp_path)
+    assert failures == [f"noisy_or IMG ended without {workdir / 'other.csv'}"]
+    assert ran == ["IMG", "UNIF"] and study_runs.is_done(other, tmp_path)
 
 
 def test_a_signal_stops_all_cells(tmp_path, monkeypatch):
