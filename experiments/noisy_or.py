@@ -70,6 +70,8 @@ def _dataset(seed: int) -> Dataset:
     if _DATA.data_dir is not None:
         if len(_DATA.seeds) > 1:
             raise ValueError("expected one --data_seed of published samples, got more")
+        if flags.FLAGS["num_samples"].present:
+            raise ValueError("expected --data_dir or --num_samples, got both")
         return noisy_or.read_dataset(_DATA.data_dir, _DATA.dataset)
     if _DATA.dataset not in noisy_or.NAMES:
         raise ValueError(
@@ -130,7 +132,10 @@ def _at_rates(plan: lvm_jax.Plan) -> lvm_jax.Plan:
     settings = {}
     for name, rate in itertools.product(plan.settings, map(float, _RATE.value)):
         prefix = f"{name} " if len(plan.settings) > 1 else ""
-        settings[f"{prefix}rate={rate:g}"] = {
+        setting = f"{prefix}rate={rate:g}"
+        if setting in settings:
+            raise ValueError(f"expected rates without repeats, got {rate:g} twice")
+        settings[setting] = {
             level: plan.hyperparams(level, name)._replace(**dict.fromkeys(_BOTH, rate))
             for level in plan.levels
         }

@@ -134,6 +134,8 @@ def test_mean_field_has_the_studys_batches_epochs_and_models_to_keep(tmp_path):
         (["--epochs_per_call", 2**31], "--epochs_per_call=2147483648"),
         (["--levels", "9" * 5000], "whole numbers of at least 1"),
         (["--theta_rate=0.1,0.10"], "settings without repeats, got theta_rate=0.1"),
+        (["--rate=0.1,0.10"], "expected rates without repeats, got 0.1 twice"),
+        (["--data_dir=nowhere", "--num_samples=300"], "--num_samples, got both"),
         (["--flagfile", sys.executable], "flags in UTF-8 in the file of --flagfile"),
         (["--coordinator=here", "--num_processes=2"], "a coordinator HOST:PORT"),
         (["--memory_limit", "nan"], "a finite number, got --memory_limit=nan"),
