@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
 from experiments.cli.levels import (
-    Cell,
     Column,
     Rows,
+    Rule,
     Truths,
     joined,
     larger,
@@ -41,12 +41,10 @@ _SYMBOLS = (
 _BEST = 20  # symbols, the best number of those of the main cell
 _MOST_HARM = -0.05  # of F1, of little harm
 _TWO = ("10x10", "20x20")
-_MAIN, _FAITHFUL = (
-    Cell("main", _TRUTHS, 10, _TWO),
-    Cell("faithful", (_LARGE,), 10, _TWO),
-)
-_LARGER = Cell("larger", (_LARGE,), 10, ("30x30",))
-_LARGEST = Cell("largest", (_LARGE,), 4, ("60x60",))
+_MAIN = Rule("main", _TRUTHS, 10, _TWO)
+_FAITHFUL = Rule("faithful", (_LARGE,), 10, _TWO)
+_LARGER = Rule("larger", (_LARGE,), 10, ("30x30",))
+_LARGEST = Rule("largest", (_LARGE,), 4, ("60x60",))
 
 
 def _prepared(rows: Rows) -> Rows:
@@ -142,8 +140,8 @@ def _plot(tables: Mapping[str, Rows]) -> Figure:
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
-    cells = (_MAIN, _LARGER, _LARGEST)
-    rows = joined(*(_OF_TEN.read(tables, cell.name, cell.datasets) for cell in cells))
+    rules = (_MAIN, _LARGER, _LARGEST)
+    rows = joined(*(_OF_TEN.read(tables, rule.name, rule.datasets) for rule in rules))
     if rows:
         yield "grammars", _plot({name: _prepared(of) for name, of in rows.items()})
 

@@ -16,9 +16,9 @@ from scipy import stats
 from experiments.cli.claims import Claims, Tables, decide
 from experiments.cli.levels import (
     FULL,
-    Cell,
     Column,
     Rows,
+    Rule,
     Truths,
     joined,
     larger,
@@ -203,23 +203,20 @@ def rates(tables: Mapping[str, Rows]) -> Iterator[Block]:
 
 def best_rate(rows: Rows) -> Rows:
     """The rows of the rate whose runs have the largest mean objective."""
-    return max(
-        group(rows, "theta_rate").values(),
-        key=mean_objective,
-    )
+    return max(group(rows, "theta_rate").values(), key=mean_objective)
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by level, a column for each data set."""
     main, large = (
-        _OF_EIGHT.read(tables, cell.name, cell.datasets) for cell in (_FIVE, _LARGE)
+        _OF_EIGHT.read(tables, rule.name, rule.datasets) for rule in (_FIVE, _LARGE)
     )
     if panels := joined(main, large):
         yield "noisy_or_five", _OF_EIGHT.plot(panels)
 
 
-_FIVE = Cell("main", DATASETS, 32, _LEVELS)
-_LARGE = Cell("large", DATASETS, 16, (64, 128))
+_FIVE = Rule("main", DATASETS, 32, _LEVELS)
+_LARGE = Rule("large", DATASETS, 16, (64, 128))
 _section = _OF_EIGHT.section
 CLAIMS = Claims(
     "noisy_or",
@@ -229,18 +226,18 @@ CLAIMS = Claims(
         "3. Held-out log-likelihood follows": _section(likelihood, _FIVE, _LARGE),
         "4. The surplus is discarded or duplicate": _section(surplus, _FIVE, _LARGE),
         "5. Batches of 1000": _section(
-            _OF_EIGHT.larger, Cell("batch1000", DATASETS, 32, _LEVELS)
+            _OF_EIGHT.larger, Rule("batch1000", DATASETS, 32, _LEVELS)
         ),
         "6. Mean field": _section(
-            _OF_EIGHT.larger, Cell("mean_field", DATASETS, 32, _LEVELS)
+            _OF_EIGHT.larger, Rule("mean_field", DATASETS, 32, _LEVELS)
         ),
-        "6. EM": _section(_OF_EIGHT.larger, Cell("em", DATASETS, 4, (8, 16))),
+        "6. EM": _section(_OF_EIGHT.larger, Rule("em", DATASETS, 4, (8, 16))),
         "7. Misspecified": _section(
-            _OF_EIGHT.larger, Cell("misspecified", _MISSPECIFIED, 32, (8, 9, 16))
+            _OF_EIGHT.larger, Rule("misspecified", _MISSPECIFIED, 32, (8, 9, 16))
         ),
-        "8. One rate for all": _section(rates, Cell("rates", DATASETS, 16, _LEVELS)),
+        "8. One rate for all": _section(rates, Rule("rates", DATASETS, 16, _LEVELS)),
         "9. Truths in general": _section(
-            _OF_EIGHT.larger, Cell("truths", KINDS, 4, _LEVELS, 16)
+            _OF_EIGHT.larger, Rule("truths", KINDS, 4, _LEVELS, 16)
         ),
     },
     _draw,

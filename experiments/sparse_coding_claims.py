@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, Tables, decide
-from experiments.cli.levels import FULL, Cell, Rows, Truths
+from experiments.cli.levels import FULL, Rows, Rule, Truths
 from experiments.cli.verdicts import (
     UNKNOWN,
     Block,
@@ -34,9 +34,9 @@ _RECOVERED = _OF_24.recovered
 _DATASETS = ("gamma10", "gamma5")
 _OF_MANY = "gamma10"  # of which 96 columns are learned
 _MANY, _BEST = 96, 48
-_MAIN = Cell("main", _DATASETS, 32, (24, _BEST))
+_MAIN = Rule("main", _DATASETS, 32, (24, _BEST))
 _CELLS = [
-    Cell(name, (_OF_MANY,), 8, (_MANY,))
+    Rule(name, (_OF_MANY,), 8, (_MANY,))
     for name in ("rates", "guards", "masked", "long")
 ]
 _RATE, _FAST = 0.1, 0.3

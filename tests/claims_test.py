@@ -6,7 +6,7 @@ from sweep_process import run
 
 from experiments import noisy_or_claims as claims
 from experiments.cli.claims import Tables
-from experiments.cli.levels import Cell, Truths, share_verdict, undecided_of
+from experiments.cli.levels import Rule, Truths, share_verdict, undecided_of
 from experiments.cli.verdicts import Verdict, direction
 from experiments.study import kind
 from lvm_jax import report
@@ -68,11 +68,14 @@ def test_a_cell_may_be_in_parts(tmp_path):
     tables = Truths(8).read(Tables(tmp_path), "main", ("IMG", "PLNT"))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
-    lack = Cell("main", ("IMG", "PLNT"), 32).lacking(tables)
+    lack = Rule("main", ("IMG", "PLNT"), 32).lacking(tables)
     assert list(lack.values()) == ["IMG (seeds 16 to 31)", "PLNT"]
-    assert not Cell("main", ("IMG",), 16).lacking(tables)
-    more = Cell("main", ("IMG",), 16, levels=(8, 16), num_data_seeds=3)
+    assert not Rule("main", ("IMG",), 16).lacking(tables)
+    more = Rule("main", ("IMG",), 16, levels=(8, 16), num_data_seeds=3)
     assert more.lacking(tables) == {"IMG": "IMG (level 16, data seeds 1 to 2)"}
+    some = [*tables["IMG"], *(row | {"level": 16} for row in tables["IMG"][:4])]
+    found = Rule("main", ("IMG",), 16, (8, 16)).lacking({"IMG": some})
+    assert found == {"IMG": "IMG (seeds 4 to 15)"}
 
 
 def test_what_lacks_runs_is_decided_for_the_time_being():

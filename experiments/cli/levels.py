@@ -57,8 +57,8 @@ def share_verdict(share: Interval | None) -> str:
     return _NO_FULL_RUN if share is None else above(share, _LEAST_EXACT)
 
 
-class Cell(NamedTuple):
-    """Runs that the rule asks for.
+class Rule(NamedTuple):
+    """Which runs a cell has by the rule.
 
     Attributes:
       name: of the cell.
@@ -87,8 +87,8 @@ class Cell(NamedTuple):
                 _named(what, absent)
                 for what, absent in (
                     ("level", [k for k in self.levels if k not in levels_of(rows)]),
-                    ("data seed", _absent(rows, "data_seed", self.num_data_seeds)),
-                    ("seed", _absent(rows, "seed", self.num_seeds)),
+                    ("data seed", self._absent_data_seeds(rows)),
+                    ("seed", self._absent_seeds(rows)),
                 )
                 if absent
             ]
@@ -96,11 +96,18 @@ class Cell(NamedTuple):
                 found[name] = f"{name} ({', '.join(missing)})" if rows else name
         return found
 
+    def _absent_data_seeds(self, rows: Rows) -> list[int]:
+        present = {row.get("data_seed", 0) for row in rows}
+        return [seed for seed in range(self.num_data_seeds) if seed not in present]
 
-def _absent(rows: Rows, column: str, number: int) -> list[int]:
-    """Of the first so many numbers those that no row has; of one, none is lacking."""
-    present = {row.get(column, 0) for row in rows}
-    return [value for value in range(number) if value not in present]
+    def _absent_seeds(self, rows: Rows) -> list[int]:
+        """Those that any level, setting or data seed lacks."""
+        present = {}
+        for row in rows:
+            of = row["level"], row["setting"], row.get("data_seed", 0)
+            present.setdefault(of, set()).add(row["seed"])
+        common = set.intersection(*present.values()) if present else set()
+        return [seed for seed in range(self.num_seeds) if seed not in common]
 
 
 def _named(what: str, values: Sequence[Any]) -> str:
@@ -247,21 +254,21 @@ class Truths(NamedTuple):
     def section(
         self,
         make: Callable[..., Iterator[Block]],
-        *cells: Cell,
+        *rules: Rule,
     ) -> Callable[[Tables], Iterator[Block]]:
         """A section of cells, and what of them has not run.
 
         Args:
           make: (rows by data set, of each cell) -> blocks, if the first cell has rows.
-          *cells: of the rule.
+          *rules: of the cells.
         """
 
         def decided(tables):
-            found = [self.read(tables, cell.name, cell.datasets) for cell in cells]
+            found = [self.read(tables, rule.name, rule.datasets) for rule in rules]
             absent = set()
-            for cell, rows in zip(cells, found, strict=True):
-                if names := cell.lacking(rows):
-                    yield f"Not there: {cell.name} of {', '.join(names.values())}."
+            for rule, rows in zip(rules, found, strict=True):
+                if names := rule.lacking(rows):
+                    yield f"Not there: {rule.name} of {', '.join(names.values())}."
                     # Verdicts are of what has rows.
                     absent |= names.keys() & rows.keys()
             for block in make(*found) if found[0] else ():
