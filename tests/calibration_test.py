@@ -133,8 +133,16 @@ def _network(truth, chosen):
 @pytest.fixture(scope="module")
 def calibrated(networks):
     """Of four runs, which have four truths in common and learn some of them again."""
+    truths = []
+
+    def redraw_and_tell(key, task, latents):
+        drawn = networks.redraw(key, task, latents)
+        truths.append(drawn.truth)
+        return drawn
+
     em = dataclasses.replace(
         networks,
+        redraw=redraw_and_tell,
         learner=lvm_jax.noisy_or.task(
             noisy_or.make("IMG", lvm_jax.key(0), 300), noisy_or.em
         ).learner,
@@ -150,16 +158,8 @@ def calibrated(networks):
         calls.append((task, plan, num_epochs, workdir, options))
         # Truth 0 four times, 1 twice, 30 three times, others once.
         found = [[0, 1, 30, 31], [0, 1, 30, 32], [0, 33, 30, 34], [0, 35, 36, 37]]
-        truth = truths[len(calls) - 1]
-        return _results([_network(truth, own) for own in found], plan)
+        return _results([_network(truths[-1], own) for own in found], plan)
 
-    truths = [
-        task.truth
-        for task in (
-            em.redraw(lvm_jax.key(seed), em, lvm_jax.consensus(em, first)[4][0].latents)
-            for seed in range(2)
-        )
-    ]
     found = lvm_jax.calibrate(
         em, first, level=4, num_data_sets=2, workdir="there", train=train, devices="x"
     )

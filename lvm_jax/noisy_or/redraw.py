@@ -61,12 +61,15 @@ def _fit(key: chex.PRNGKey, network: NoisyOr, samples: chex.Array) -> NoisyOr:
         state, _ = learner.step(keys[1], state, live, samples[chosen])
         return (state, jax.tree.map(jnp.add, total, state.params)), None
 
-    nothing = jax.tree.map(jnp.zeros_like, network)
+    def half(state, keys):
+        nothing = jax.tree.map(jnp.zeros_like, network)
+        (state, total), _ = jax.lax.scan(step, (state, nothing), keys)
+        return state, jax.tree.map(lambda leaf: leaf / len(keys), total)
+
     state = learner.init(key, live, samples)._replace(params=network)
     halves = jax.random.split(key, (2, _NUM_STEPS // 2, 2))
-    for keys in halves:
-        (state, total), _ = jax.lax.scan(step, (state, nothing), keys)
-    return jax.tree.map(lambda leaf: leaf / len(keys), total)
+    _, means = jax.lax.scan(half, state, halves)
+    return jax.tree.map(lambda leaf: leaf[-1], means)
 
 
 @settings()
