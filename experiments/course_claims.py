@@ -14,7 +14,7 @@ from experiments.cli.verdicts import (
     Verdict,
     above,
     at,
-    provisional,
+    final,
     together,
 )
 from experiments.course import kaplan_meier, undecided_share
@@ -49,9 +49,12 @@ def moments(rows: Rows) -> Iterator[Block]:
             + [share.format(0, 100) for share in along]
         )
         of = f"{level} at limit {limit:g}"
-        known = str if num_runs >= _NUM_RUNS else provisional
-        early_says[of] = known(together(above(share, 0.5) for share, _ in early))
-        along_says[of] = known(together(above(share, 0.5) for share in along))
+        for says, shares in (
+            (early_says, [share for share, _ in early]),
+            (along_says, along),
+        ):
+            of_all = together(above(share, 0.5) for share in shares)
+            says[of] = final(of_all, num_runs >= _NUM_RUNS)
     yield Table(
         ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3))]
         + [f"runs with contention at {epoch}, %" for epoch in _ALONG],

@@ -141,7 +141,7 @@ def _plot(tables: Mapping[str, Rows]) -> Figure:
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     rules = (_MAIN, _LARGER, _LARGEST)
-    rows = joined(*(_OF_TEN.read(tables, rule.name, rule.datasets) for rule in rules))
+    rows = joined(*(_OF_TEN.read(tables, rule) for rule in rules))
     if rows:
         yield "grammars", _plot({name: _prepared(of) for name, of in rows.items()})
 

@@ -208,9 +208,7 @@ def best_rate(rows: Rows) -> Rows:
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by level, a column for each data set."""
-    main, large = (
-        _OF_EIGHT.read(tables, rule.name, rule.datasets) for rule in (_FIVE, _LARGE)
-    )
+    main, large = (_OF_EIGHT.read(tables, rule) for rule in (_FIVE, _LARGE))
     if panels := joined(main, large):
         yield "noisy_or_five", _OF_EIGHT.plot(panels)
 

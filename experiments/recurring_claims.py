@@ -25,7 +25,7 @@ from experiments.cli.verdicts import (
     above,
     at,
     direction,
-    provisional,
+    final,
     verdict,
 )
 from experiments.noisy_or_claims import KINDS
@@ -122,7 +122,7 @@ def _decided(size: int, of_kinds: Mapping[str, Rows], decided: str) -> str:
     """The verdict, if all data sets of the rule are there, and all of their runs."""
     num_sets = [_num_data_sets(rows) for rows in of_kinds.values()]
     is_whole = num_sets == [_NUM_DATA_SETS[size]] * len(KINDS)
-    return decided if is_whole else provisional(decided)
+    return final(decided, is_whole)
 
 
 def _num_data_sets(rows: Rows) -> int:
@@ -197,8 +197,8 @@ def _nothing(tables: Tables) -> Iterator[Block]:
         f"{share.format(0, 100)}%; latents that recur: {counts}"
     )
     says = above(share, _LEAST_EMPTY)
-    says = says if len(rows) >= _NUM_INDEPENDENT else provisional(says)
-    yield Verdict("nothing recurs in half of them", {"": says})
+    is_whole = len(rows) >= _NUM_INDEPENDENT
+    yield Verdict("nothing recurs in half of them", {"": final(says, is_whole)})
 
 
 def equivalence(interval: Interval, most: float) -> str:
@@ -233,8 +233,7 @@ def _calibration(tables: Tables) -> Iterator[Block]:
         cells += [difference.format(2, sign="+")]
         lines.append(cells)
         if of_all == "recurring":
-            decided = equivalence(difference, _MOST_OFF)
-            says[""] = decided if is_whole else provisional(decided)
+            says[""] = final(equivalence(difference, _MOST_OFF), is_whole)
     headings = ["share", "data sets", "of the data", "of redrawn data", "difference"]
     yield Table(headings, lines)
     yield Verdict("the share of redrawn data is that of the data", says)

@@ -191,7 +191,7 @@ def _line(
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
     """Recovery by number of columns, a column for each data set."""
-    if main := _OF_24.read(tables, _MAIN.name, _DATASETS):
+    if main := _OF_24.read(tables, _MAIN):
         yield "sparse_coding_two", _OF_24.plot(main)
 
 

@@ -18,6 +18,7 @@ commands at a time on half of the cores each, which is faster where they compile
 long as they train.
 """
 
+import functools
 import io
 import itertools
 import os
@@ -34,7 +35,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from experiments import cli, study_runs
-from experiments.cells import BUDGETS, cells
+from experiments.cells import BUDGETS, Cell, cells
 from experiments.cli import made
 from experiments.cli.claims import HERE, Claims, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, show
@@ -168,10 +169,15 @@ def inline(figure: Figure, prefix: str) -> str:
     return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", text)
 
 
+@functools.cache
+def _known() -> dict[tuple[str, str], Cell]:
+    """The cells of the rules by part and name."""
+    return {(of.part, of.name): of for of in cells(BUDGETS["paper"], "RELEASE")}
+
+
 def commands(claim: Claim) -> list[str]:
     """Those of its cells, by the rules; RELEASE is the folder of the published data."""
-    known = {(of.part, of.name): of for of in cells(BUDGETS["paper"], "RELEASE")}
-    own = (known[claim.part.name, name] for name in claim.cells)
+    own = (_known()[claim.part.name, name] for name in claim.cells)
     workdir = pathlib.Path("runs")
     return [f"python {shlex.join(study_runs.command(cell, workdir))}" for cell in own]
 

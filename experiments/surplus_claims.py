@@ -14,7 +14,7 @@ from experiments.cli.levels import (
     renamed,
     undecided_of,
 )
-from experiments.cli.verdicts import Block, Table, Verdict, alike, at, provisional
+from experiments.cli.verdicts import Block, Table, Verdict, alike, at, final
 from lvm_jax import report
 from lvm_jax.report import Comparison, style
 
@@ -46,7 +46,7 @@ def nearest_of_many(late: Rows, nearest: Rows) -> Iterator[Block]:
     says = {"less": "holds", "alike": "refuted", "more": "refuted"}
     says = says.get(_alike(decided[16]), "undecided")
     is_whole = min(map(len, (nearest, at(late, level=16)))) >= _NUM_RUNS
-    yield Verdict("no warm start", {"": says if is_whole else provisional(says)})
+    yield Verdict("no warm start", {"": final(says, is_whole)})
 
 
 def _by_time(tables: Tables, name: str) -> dict[int, Rows]:

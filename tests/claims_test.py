@@ -54,7 +54,7 @@ def test_larger_levels_have_to_recover_more(tmp_path, levels, expected):
     rows = _rows(dict(zip((8, 16, 32), levels, strict=True)))
     table.write_rows(tmp_path / "IMG_main.csv", rows)
     of_eight = Truths(8)
-    tables = of_eight.read(Tables(tmp_path), "main", ("IMG",))
+    tables = of_eight.read(Tables(tmp_path), Rule("main", ("IMG",), 32))
     _, truths, full = of_eight.larger(tables)
     assert truths == ("truths recovered of 8 (family of 4)", {"IMG": expected})
     assert full.claim == "full recovery, % (family of 4)"
@@ -65,7 +65,7 @@ def test_a_cell_may_be_in_parts(tmp_path):
         rows = [row | {"seed": row["seed"] + first} for row in _rows({8: _FEW})]
         table.write_rows(tmp_path / f"IMG_main_{first}.csv", rows)
     table.write_rows(tmp_path / "IMG-FLIP_main.csv", _rows({8: _MANY}))
-    tables = Truths(8).read(Tables(tmp_path), "main", ("IMG", "PLNT"))
+    tables = Truths(8).read(Tables(tmp_path), Rule("main", ("IMG", "PLNT"), 32))
     assert [row["seed"] for row in tables["IMG"]] == list(range(16))
     assert list(tables) == ["IMG"]
     lack = Rule("main", ("IMG", "PLNT"), 32).lacking(tables)

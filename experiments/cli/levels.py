@@ -15,13 +15,13 @@ from experiments.cli.verdicts import (
     above,
     at,
     direction,
-    provisional,
+    final,
     verdict,
 )
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, summary
 from lvm_jax.report.intervals import Limits
-from lvm_jax.report.rows import num_samples
+from lvm_jax.report.rows import DATA_SEED, group, num_samples
 
 _NO_FULL_RUN = "not decided: no full run"
 _LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
@@ -97,16 +97,15 @@ class Rule(NamedTuple):
         return found
 
     def _absent_data_seeds(self, rows: Rows) -> list[int]:
-        present = {row.get("data_seed", 0) for row in rows}
+        present = {row.get(DATA_SEED, 0) for row in rows}
         return [seed for seed in range(self.num_data_seeds) if seed not in present]
 
     def _absent_seeds(self, rows: Rows) -> list[int]:
         """Those that any level, setting or data seed lacks."""
-        present = {}
-        for row in rows:
-            of = row["level"], row["setting"], row.get("data_seed", 0)
-            present.setdefault(of, set()).add(row["seed"])
-        common = set.intersection(*present.values()) if present else set()
+        columns = {DATA_SEED} & {*rows[0]} if rows else ()
+        places = group(rows, "level", "setting", *columns).values()
+        seeds = [{row["seed"] for row in some} for some in places]
+        common = set.intersection(*seeds) if seeds else set()
         return [seed for seed in range(self.num_seeds) if seed not in common]
 
 
@@ -132,7 +131,7 @@ def undecided_of(
         return block
     whole = {*datasets} - {*lacking}
     says = {
-        of: verdict if of.split(" at ")[0] in whole else provisional(verdict)
+        of: final(verdict, of.split(" at ")[0] in whole)
         for of, verdict in block.says.items()
     }
     return block._replace(says=says)
@@ -235,20 +234,17 @@ class Truths(NamedTuple):
         title = f"{self.noun} recovered of {self.number}"
         return Column("num_recovered", title, (0, self.number))
 
-    def read(
-        self, tables: Tables, cell: str, datasets: Sequence[str]
-    ) -> dict[str, Rows]:
+    def read(self, tables: Tables, rule: Rule) -> dict[str, Rows]:
         """The tables of a cell by data set, without those that are not there.
 
         Args:
           tables: of all cells.
-          cell: name.
-          datasets: names.
+          rule: of the cell.
         """
         return {
             dataset: report.add_shares(rows, self.number)
-            for dataset in datasets
-            if (rows := tables.rows(f"{dataset}_{cell}"))
+            for dataset in rule.datasets
+            if (rows := tables.rows(f"{dataset}_{rule.name}"))
         }
 
     def section(
@@ -264,7 +260,7 @@ class Truths(NamedTuple):
         """
 
         def decided(tables):
-            found = [self.read(tables, rule.name, rule.datasets) for rule in rules]
+            found = [self.read(tables, rule) for rule in rules]
             absent = set()
             for rule, rows in zip(rules, found, strict=True):
                 if names := rule.lacking(rows):

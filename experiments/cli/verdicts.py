@@ -65,9 +65,9 @@ def together(verdicts: Iterable[str]) -> str:
     return "refuted" if "refuted" in verdicts else "undecided"
 
 
-def provisional(verdict: str) -> str:
-    """A verdict of runs that are not all that the rule asks for."""
-    if verdict.startswith("not decided"):
+def final(verdict: str, is_whole: bool) -> str:
+    """A verdict, or what it is so far where not all runs of the rule are there."""
+    if is_whole or verdict.startswith("not decided"):
         return verdict
     return f"not decided: runs are lacking, so far {verdict}"
 
