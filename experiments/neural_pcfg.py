@@ -232,14 +232,14 @@ def main() -> None:
     """Runs the sweep that the flags ask for and reports on it."""
     _SWEEP.start()
     levels = tuple((size, size) for size in _SWEEP.levels)
-    batch_size = 1 if _MODE.value == "faithful" else _SWEEP.batch_size
+    if _MODE.value == "faithful":
+        cli.refuse("--mode faithful", "batch_size")
+        _SWEEP.set_defaults(batch_size=1)
     base = {
         level: pcfg.MaximumLikelihoodHyperparams(_RATES[_MODE.value])
         for level in levels
     }
-    plan = _SWEEP.plan(
-        base, name=_MODE.value, levels=levels, batch_size=batch_size, snapshot_every=1
-    )
+    plan = _SWEEP.plan(base, name=_MODE.value, levels=levels, snapshot_every=1)
     truth = true_grammar.load(
         _SWEEP,
         seed=_DATA.seed,

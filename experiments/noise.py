@@ -86,6 +86,8 @@ _VARIANCES = flags.DEFINE_bool(
     "variances", False, "Measure how estimates vary, and do not learn with one."
 )
 _SWEEP = cli.Sweep(Rate, levels=[8, 16])
+_OF_LEARNING = ("estimator", "levels", "num_seeds", "seed", "epochs", "batch_size")
+_OF_LEARNING += ("rate", "dry_run")
 
 
 def _task(learner: Callable[..., Learner]) -> lvm_jax.Task:
@@ -218,8 +220,7 @@ def main() -> None:
     if not _VARIANCES.value:
         _learn()
         return
-    if _SWEEP.is_dry_run:
-        raise ValueError("expected no --dry_run with --variances, got it")
+    cli.refuse("--variances", *_OF_LEARNING)
     _SWEEP.workdir.mkdir(parents=True, exist_ok=True)
     table.write_rows(_SWEEP.workdir / "variances.csv", _variances())
     print(f"variances.csv is in {_SWEEP.workdir}")

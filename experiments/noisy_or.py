@@ -70,8 +70,7 @@ def _dataset(seed: int) -> Dataset:
     if _DATA.data_dir is not None:
         if len(_DATA.seeds) > 1:
             raise ValueError("expected one --data_seed of published samples, got more")
-        if flags.FLAGS["num_samples"].present:
-            raise ValueError("expected --data_dir or --num_samples, got both")
+        cli.refuse("--data_dir", "num_samples")
         return noisy_or.read_dataset(_DATA.data_dir, _DATA.dataset)
     if _DATA.dataset not in noisy_or.NAMES:
         raise ValueError(
@@ -126,9 +125,7 @@ def _plan() -> lvm_jax.Plan:
 
 def _at_rates(plan: lvm_jax.Plan) -> lvm_jax.Plan:
     """The plan at each rate of --rate, for both networks at all levels."""
-    for name in _BOTH:
-        if flags.FLAGS[name].present:
-            raise ValueError(f"expected --rate or --{name}, got both")
+    cli.refuse("--rate", *_BOTH)
     settings = {}
     for name, rate in itertools.product(plan.settings, map(float, _RATE.value)):
         prefix = f"{name} " if len(plan.settings) > 1 else ""

@@ -60,7 +60,10 @@ _HEADERS = {_ERROR: "held-out squared error"}
 
 def _dataset(seed: int) -> Dataset:
     if _DATA.is_own:
+        cli.refuse("--samples", "gamma", "sparsity")
         return _DATA.own(sparse_coding.read_truth)
+    if _DATA.dataset is not None:
+        cli.refuse("--dataset", "gamma")
     key = lvm_jax.key(seed)
     drawn = {"sparsity": _SPARSITY.value, "num_samples": _DATA.num_samples}
     drawn["precision"] = _PRECISION.value

@@ -224,7 +224,11 @@ def _run() -> pathlib.Path:
     if (flags.FLAGS.budget is None) != (flags.FLAGS.workdir is None):
         raise ValueError("expected --budget with --workdir, got one without the other")
     if flags.FLAGS.budget is None:
+        for name in ("data_dir", "jobs", "dry_run"):
+            if flags.FLAGS[name].present:
+                raise ValueError(f"expected --budget with --{name}, got none")
         return pathlib.Path(flags.FLAGS.tables)
+    cli.refuse("--budget", "tables")
     workdir = pathlib.Path(os.path.abspath(flags.FLAGS.workdir), flags.FLAGS.budget)
     budget = BUDGETS[flags.FLAGS.budget]
     asked = cells(budget, flags.FLAGS.data_dir)

@@ -177,6 +177,7 @@ def load(
     if _CORPUS.value is not None:
         if flags.FLAGS["grammar"].present:
             raise ValueError("expected --grammar or --corpus, got both")
+        cli.refuse("--corpus", "sharpness", "radius")
         corpus = pcfg.read_corpus(
             _CORPUS.value,
             vocabulary=_VOCABULARY.value,
@@ -195,6 +196,7 @@ def load(
         return _learn(sweep, corpus, recipe, check)
     if _GRAMMAR.value == "random":
         return _draw(seed)
+    cli.refuse(f"--grammar {_GRAMMAR.value}", "sharpness", "radius")
     path = pathlib.Path(_GRAMMAR.value)
     if _GRAMMAR.value == "english":
         path = pcfg.ENGLISH

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sweep_process import run
+from sweep_process import check_refused, run
 
 import lvm_jax
 from experiments import course
@@ -181,6 +181,11 @@ def test_a_rate_is_tuned_on_other_seeds(tmp_path):
     assert tuning.kept[8].objective.mean(1)[chosen] == best
 
 
+def test_variances_are_measured_at_levels_of_their_own(tmp_path):
+    flags = ("--variances", "--levels=8")
+    check_refused("noise", tmp_path / "run", flags, "--variances or --levels, got both")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -190,6 +195,4 @@ def test_a_rate_is_tuned_on_other_seeds(tmp_path):
     ],
 )
 def test_flags_of_dynamics_that_make_no_sense_are_refused(tmp_path, args, message):
-    done = run("dynamics", "--workdir", tmp_path / "run", *args)
-    assert done.returncode == 2 and message in done.stderr
-    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "run").exists()
+    check_refused("dynamics", tmp_path / "run", args, message)

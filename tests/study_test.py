@@ -335,8 +335,16 @@ def test_jobs_share_the_cores_and_wait_for_what_they_read(tmp_path, monkeypatch)
 
 
 def test_a_budget_needs_a_workdir_and_is_planned_without_one(tmp_path):
-    refused = run("study", "--budget=smoke")
-    assert refused.returncode == 2 and "--budget with --workdir" in refused.stderr
+    for given, message in (
+        (["--budget=smoke"], "--budget with --workdir"),
+        (["--dry_run"], "expected --budget with --dry_run, got none"),
+        (
+            ["--budget=smoke", f"--workdir={tmp_path}", "--tables=a"],
+            "expected --budget or --tables, got both",
+        ),
+    ):
+        refused = run("study", *given)
+        assert refused.returncode == 2 and message in refused.stderr
     flags = ("--budget=smoke", f"--workdir={tmp_path / 'run'}", "--dry_run")
     planned = run("study", *flags)
     assert planned.returncode == 0, planned.stderr

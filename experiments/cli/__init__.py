@@ -1,7 +1,12 @@
 """What binaries share: flags of data and of a sweep; one line for an error."""
 
 from experiments.cli.data import MAX_SAMPLES, Data, Drawn, Own
-from experiments.cli.definitions import LARGEST, define_levels, define_numbers
+from experiments.cli.definitions import (
+    LARGEST,
+    define_levels,
+    define_numbers,
+    refuse,
+)
 from experiments.cli.recurring import Recurring
 from experiments.cli.report import mean_of_truths, pictured, report
 from experiments.cli.run import run
@@ -20,6 +25,7 @@ __all__ = [
     "define_numbers",
     "mean_of_truths",
     "pictured",
+    "refuse",
     "report",
     "run",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 import lvm_jax
-from experiments.cli.definitions import define_list
+from experiments.cli.definitions import define_list, refuse
 from lvm_jax.types import Dataset
 
 MAX_SAMPLES = 10_000_000  # that a machine has memory to draw
@@ -120,9 +120,7 @@ class Own(Drawn):
             if self._truth.value is not None:
                 raise ValueError("expected --samples with --truth, got none")
             return False
-        for name in ("dataset", "data_dir", "num_samples"):
-            if name in flags.FLAGS and flags.FLAGS[name].present:
-                raise ValueError(f"expected --samples or --{name}, got both")
+        refuse("--samples", "dataset", "data_dir", "num_samples")
         return True
 
     def own(self, read_truth: Callable[[str], Any]) -> Dataset:

@@ -133,6 +133,21 @@ def _is_number(text: str) -> bool:
     return False
 
 
+def refuse(beside: str, *names: str) -> None:
+    """Refuses flags that would have no effect beside another.
+
+    Args:
+      beside: the other flag, as it is written.
+      *names: of flags, which a binary need not have.
+
+    Raises:
+      ValueError: if one of them is given.
+    """
+    for name in names:
+        if name in flags.FLAGS and flags.FLAGS[name].present:
+            raise ValueError(f"expected {beside} or --{name}, got both")
+
+
 def given_flags() -> dict[str, Any]:
     """All flags of the binary."""
     return {
