@@ -21,10 +21,21 @@ from lvm_jax.noisy_or.mean_field import NUM_DRAWS, NUM_SWEEPS
 from lvm_jax.noisy_or.nvil import HIDDEN
 
 _LEVELS = cli.define_levels([8, 16, 32, 64, 128])
-_LEARNER = flags.DEFINE_enum("learner", "nvil", ["nvil", "mean_field"], "What learns.")
 _CRITIC = flags.DEFINE_bool("critic", True, "Whether nvil has its critic.")
 
 _NUM_OBSERVED = 64
+_DRAWS = {"rloo2": 2, "rloo4": 4, "rloo8": 8}
+_VARIATIONAL = noisy_or.VariationalHyperparams()
+_LEARNERS = {
+    "nvil": (noisy_or.nvil, noisy_or.NvilHyperparams()),
+    "mean_field": (noisy_or.mean_field, noisy_or.MeanFieldHyperparams()),
+    **{
+        name: (functools.partial(noisy_or.rloo, num_draws=number), _VARIATIONAL)
+        for name, number in _DRAWS.items()
+    },
+    "local_expectation": (noisy_or.local_expectation, _VARIATIONAL),
+}
+_LEARNER = flags.DEFINE_enum("learner", "nvil", list(_LEARNERS), "What learns.")
 
 
 def flop_per_epoch(level: int, batch_size: int) -> int:
@@ -33,22 +44,27 @@ def flop_per_epoch(level: int, batch_size: int) -> int:
     NVIL: per sample four products of D x K: the logits of q, log P(x | h), and the
     gradients of both; and two of D x H in the critic: its hidden layer and its
     gradient. Mean field: per update one of S x K x D, log P(x | h) of the draws, in
-    whose place our learner looks up tables.
+    whose place our learner looks up tables. RLOO: as NVIL without critic, log P(x | h)
+    and its gradient once for each draw. Local expectation: likewise with one draw, and
+    log P(x | h) with each latent in turn at its other value.
     """
+    per_sample = 4 * level
     if _LEARNER.value == "nvil":
-        per_sample = 4 * level + 2 * HIDDEN * _CRITIC.value
-    else:
+        per_sample += 2 * HIDDEN * _CRITIC.value
+    elif _LEARNER.value == "mean_field":
         per_sample = NUM_SWEEPS * level * NUM_DRAWS * level
+    elif _LEARNER.value == "local_expectation":
+        per_sample += level * level
+    else:
+        per_sample = 2 * level * (1 + _DRAWS[_LEARNER.value])
     num_samples = benchmark.NUM_TRAIN // batch_size * batch_size
     return 2 * _NUM_OBSERVED * per_sample * num_samples
 
 
 def _make_sweep(levels, devices) -> lvm_jax.Sweep:
+    learner, hyperparams = _LEARNERS[_LEARNER.value]
     if _LEARNER.value == "nvil":
-        learner = functools.partial(noisy_or.nvil, use_critic=_CRITIC.value)
-        hyperparams = noisy_or.NvilHyperparams()
-    else:
-        learner, hyperparams = noisy_or.mean_field, noisy_or.MeanFieldHyperparams()
+        learner = functools.partial(learner, use_critic=_CRITIC.value)
     task = noisy_or.task(noisy_or.make("IMG", lvm_jax.key(0)), learner)
     plan = benchmark.plan(levels, hyperparams)
     return lvm_jax.Sweep(task, plan, devices=devices)
