@@ -120,6 +120,12 @@ def _seeds(number: int, budget: Budget) -> str:
     return ",".join(map(str, range(min(number, budget.data_seeds))))
 
 
+def _five(budget: Budget, data_dir: str | None) -> list[str]:
+    """The study's data sets that are there: PLNT cannot be drawn."""
+    five = FIVE[:1] if budget.is_one else FIVE
+    return [name for name in five if name != "PLNT" or data_dir]
+
+
 def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     def cell(kind, dataset, num_seeds, epochs=None, **flags):
         flags = {"dataset": dataset, **flags}
@@ -136,8 +142,7 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
         name = f"{dataset}_{kind}"
         return Cell("noisy_or", name, "noisy_or", flags, {"kept.csv": name})
 
-    five = FIVE[:1] if budget.is_one else FIVE
-    five = [name for name in five if name != "PLNT" or data_dir]
+    five = _five(budget, data_dir)
     yield from (cell("main", name, 32, 1000) for name in five)
     for name in KINDS[:1] if budget.is_one else KINDS:
         yield cell("truths", name, 4, 300, data_seed=_seeds(16, budget))
@@ -153,7 +158,7 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     for name in five:
         epochs = 2000 if name == "IMG" else 1000
         yield cell("batch1000", name, 32, epochs, batch_size="1000")
-    yield from (cell("em", name, 4, 50, learner="em", levels="8,16") for name in five)
+    yield from (cell("em", name, 4, 50, learner="em") for name in five)
 
 
 def _dynamics(budget: Budget) -> Iterator[Cell]:
@@ -195,10 +200,12 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
             yield Cell("dynamics", f"{name}_variances", "noise", of_moments, of_file)
 
 
-def _recurring(budget: Budget) -> Iterator[Cell]:
+def _recurring(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     def cell(dataset, size, num_data_seeds, epochs, name=None, **flags):
         flags["data_seed"] = _seeds(num_data_seeds, budget)
-        flags |= {"dataset": dataset, "num_samples": str(size), "epochs": str(epochs)}
+        flags |= {"dataset": dataset, "epochs": str(epochs)}
+        if "data_dir" not in flags:
+            flags["num_samples"] = str(size)
         flags["num_seeds"] = str(min(16, max(budget.num_seeds, 4)))
         if budget.is_one:
             flags.setdefault("levels", "8,16")
@@ -209,11 +216,17 @@ def _recurring(budget: Budget) -> Iterator[Cell]:
             tables = {"calibration.csv": name}
         return Cell("recurring", name, "recurring", flags, tables)
 
+    levels = budget.levels("8,16,32,64")
     for kind in KINDS[1:2] if budget.is_one else KINDS:
-        yield cell(kind, 1000, 8, 300, levels=budget.levels("8,16,32,64"))
+        yield cell(kind, 1000, 16, 300, levels=levels)
         if not budget.is_one:
-            yield cell(kind, 500, 8, 600)
-            yield cell(kind, 3000, 4, 100)
+            for size, epochs in ((500, 600), (3000, 100), (10_000, 30)):
+                yield cell(kind, size, 16, epochs, levels=levels)
+    for name in _five(budget, data_dir):
+        flags = {"study_rates": "true", "levels": levels}
+        if name in _PUBLISHED and data_dir:
+            flags["data_dir"] = data_dir
+        yield cell(name, budget.num_samples or 10_000, 1, 300, f"{name}_study", **flags)
     yield cell("INDEPENDENT", 1000, 8, 300, "INDEPENDENT")
     for kind in KINDS[1:2] if budget.is_one else KINDS[:2]:
         yield cell(kind, 1000, 4, 300, f"{kind}_calibration", calibrate="2")
@@ -286,4 +299,4 @@ def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
     for cell in families:
         is_first = cell.name.endswith(("_main", "_truths"))
         (first if is_first else rest).append(cell)
-    return [*first, *_dynamics(budget), *_recurring(budget), *rest]
+    return [*first, *_dynamics(budget), *_recurring(budget, data_dir), *rest]

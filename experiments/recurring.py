@@ -3,12 +3,13 @@ r"""What recurs, compared with truths that nothing but the comparison sees.
     python -m experiments.recurring --workdir runs/recurring/CON8_500 --dataset CON8 \
         --num_samples 500 --data_seed 0,1,2,3
 
-Learns without the truth, as on own samples, at the learner's default rates; takes what
-recurs in half of the first 4, 8 and 16 runs of each level, and the recommended level;
-and writes recurring.csv, a row for each data seed, number of runs and level, and
-latents.csv, a row for each recurring latent: is it true? With --calibrate also
-calibration.csv: what data redrawn from the recurring latents say of that. The rule that
-these are read by, and what came out, is in experiments/recurring.md.
+Learns without the truth, as on own samples, at the learner's default rates or the
+study's; takes what recurs in half of the first 4, 8 and 16 runs of each level, and the
+recommended level; and writes recurring.csv, a row for each data seed, number of runs
+and level, and latents.csv, a row for each recurring latent: is it true? With
+--calibrate also calibration.csv: what data redrawn from the recurring latents say of
+that. The rule that these are read by, and what came out, is in
+experiments/recurring.md.
 """
 
 import dataclasses
@@ -25,15 +26,23 @@ from lvm_jax import noisy_or
 from lvm_jax.files import table
 from lvm_jax.training import show
 from lvm_jax.training.agreement import matched_truths
-from lvm_jax.types import Level
+from lvm_jax.types import Dataset, Level
 
 _NUM_RUNS = (4, 8, 16)
 _DATA = cli.Drawn(10_000)
 _DATASET = flags.DEFINE_enum(
     "dataset",
     "UNIF-DRAWN",
-    [*noisy_or.NAMES, *hard_truths.NAMES],
-    "What is drawn anew for each data seed.",
+    [*noisy_or.NAMES, "PLNT", *hard_truths.NAMES],
+    "What is drawn anew for each data seed; PLNT is read from --data_dir alone.",
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "The study's published release, to read --dataset from."
+)
+_STUDY_RATES = flags.DEFINE_bool(
+    "study_rates",
+    False,
+    "Learn at the study's rates for the data set and level, not at the defaults.",
 )
 _SWEEP = cli.Sweep(noisy_or.NvilHyperparams, levels=[8, 16, 32])
 _CALIBRATE = flags.DEFINE_integer(
@@ -46,9 +55,15 @@ _HALF = 0.5  # of the other runs, that have a recurring latent
 
 
 def _task(seed: int) -> lvm_jax.Task:
-    of = hard_truths if _DATASET.value in hard_truths.NAMES else noisy_or
-    dataset = of.make(_DATASET.value, lvm_jax.key(seed), _DATA.num_samples)
-    return noisy_or.task(dataset, **_DATA.split(seed))
+    return noisy_or.task(_dataset(seed), **_DATA.split(seed))
+
+
+def _dataset(seed: int) -> Dataset:
+    if _DATA_DIR.value is None:
+        of = hard_truths if _DATASET.value in hard_truths.NAMES else noisy_or
+        return of.make(_DATASET.value, lvm_jax.key(seed), _DATA.num_samples)
+    cli.refuse("--data_dir", "num_samples")
+    return noisy_or.read_dataset(_DATA_DIR.value, _DATASET.value)
 
 
 def first_runs(results: lvm_jax.Results, number: int) -> lvm_jax.Results:
@@ -188,10 +203,25 @@ def _calibrations(trained: Mapping[int, cli.Trained]) -> Iterator[dict[str, Any]
         }
 
 
+def _study_rates() -> dict[int, noisy_or.NvilHyperparams] | None:
+    """The study's, by level; None if they are not asked for.
+
+    Raises:
+      ValueError: if the study has none for the data set.
+    """
+    if not _STUDY_RATES.value:
+        return None
+    dataset = _dataset(_DATA.seeds[0])
+    rates, _ = noisy_or.published(dataset, _SWEEP.levels, _SWEEP.batch_size)
+    if rates is None:
+        raise ValueError(f"expected a data set of the study, got {dataset.name}")
+    return rates
+
+
 def main() -> None:
     """Learns, compares and writes the tables."""
     _SWEEP.start()
-    plan = _SWEEP.plan()
+    plan = _SWEEP.plan(_study_rates())
     if len(plan.levels) < 2 or len(plan.seeds) < min(_NUM_RUNS):
         raise ValueError(
             f"expected at least 2 levels and {min(_NUM_RUNS)} seeds, got "
@@ -201,7 +231,7 @@ def main() -> None:
         raise ValueError(f"expected one setting, got {len(plan.settings)}")
     trained = _SWEEP.train_each(
         lambda seed: dataclasses.replace(_task(seed), truth=None),
-        _DATA.seeds,
+        _DATA.seeds if _DATA_DIR.value is None else (_DATA.seed,),
         plan,
     )
     levels, latents = zip(*_rows(trained), strict=True)
