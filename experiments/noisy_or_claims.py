@@ -229,7 +229,7 @@ CLAIMS = Claims(
         "6. Mean field": _section(
             _OF_EIGHT.larger, Rule("mean_field", DATASETS, 32, _LEVELS)
         ),
-        "6. EM": _section(_OF_EIGHT.larger, Rule("em", DATASETS, 4, (8, 16))),
+        "6. EM": _section(_OF_EIGHT.larger, Rule("em", DATASETS, 4, _LEVELS)),
         "7. Misspecified": _section(
             _OF_EIGHT.larger, Rule("misspecified", _MISSPECIFIED, 32, (8, 9, 16))
         ),
