@@ -272,6 +272,7 @@ def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
     return index.astype(jnp.int32)
 
 
+@jax.jit
 def pack_bits(bits: chex.Array) -> chex.Array:
     """Packs [..., D] bool into [..., ceil(D / 32)] words: less to gather.
 

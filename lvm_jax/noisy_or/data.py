@@ -5,6 +5,8 @@ parameters only: `read_dataset` reads it, and the original samples of the others
 UNIF-DRAWN, of which every key has another truth, is ours.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -64,6 +66,7 @@ def unif(prior: float | None = None) -> NoisyOr:
     return _network(np.array(priors), np.stack(failures))
 
 
+@jax.jit
 def random_unif(key: chex.PRNGKey) -> NoisyOr:
     """Another draw of UNIF's truth: priors and failures as random as its own.
 
@@ -78,6 +81,7 @@ def random_unif(key: chex.PRNGKey) -> NoisyOr:
     return _network(prior, jnp.where(is_child, 1.0 - strength, 1.0))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     """CON8, CON24: each latent has the same number of random children.
 
@@ -94,6 +98,7 @@ def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     return _network(np.full(NUM_LATENTS, 1 / 8), failure)
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _sample(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> chex.Array:
     return noisy_or.sample(key, truth, num_samples)[0]
 

@@ -88,6 +88,13 @@ def from_probabilities(
             f"noise have, got {failure.shape}"
         )
 
+    return _of_probabilities(prior, failure, noise)
+
+
+@jax.jit
+def _of_probabilities(
+    prior: chex.Array, failure: chex.Array, noise: chex.Array
+) -> NoisyOr:
     def logit(p):
         return jnp.maximum(jax.scipy.special.logit(p), _LEAST_LOGIT)
 

@@ -135,5 +135,9 @@ def true_log_likelihood(task: Task) -> float | None:
     """
     if task.truth is None or task.truth.prior_logits.size > noisy_or.MAX_ENUMERATED:
         return None
-    x = unpack_bits(jnp.asarray(task.held_out), task.truth.noise_logits.size)
-    return float(jax.jit(noisy_or.log_likelihood)(task.truth, x).mean())
+
+    def mean(truth, words):
+        x = unpack_bits(words, truth.noise_logits.size)
+        return noisy_or.log_likelihood(truth, x).mean()
+
+    return float(jax.jit(mean)(task.truth, task.held_out))
