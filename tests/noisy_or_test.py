@@ -14,6 +14,11 @@ from lvm_jax import noisy_or as family
 from lvm_jax.noisy_or import NoisyOr, release
 from lvm_jax.noisy_or import model as noisy_or
 
+# Compiled, as each operation that is not is a program of its own.
+_log_joint = jax.jit(noisy_or.log_joint)
+_log_likelihood = jax.jit(noisy_or.log_likelihood)
+_recover = jax.jit(noisy_or.recover)
+
 
 def _random_network(seed, num_latents, num_observed, scale=2.0):
     random = np.random.default_rng(seed)
@@ -59,13 +64,13 @@ def _rounded_log_joint(params, x, h):
 
 
 def _mean_nll_grad(log_joint, params, x, h):
-    return jax.grad(lambda p: -log_joint(p, x, h).mean())(params)
+    return jax.jit(jax.grad(lambda p: -log_joint(p, x, h).mean()))(params)
 
 
 def test_log_joint_matches_the_study(published):
     params, x, h, expected, _ = published
-    actual = np.asarray(noisy_or.log_joint(params, x, h))
-    off = np.exp(noisy_or._log_off(params, h))
+    actual = np.asarray(_log_joint(params, x, h))
+    off = np.exp(jax.jit(noisy_or._log_off)(params, h))
     is_rounded = np.where(x > 0, 1.0, off).min(-1) < 1e-5
     assert is_rounded.mean() < 0.2
     np.testing.assert_allclose(actual[~is_rounded], expected[~is_rounded], rtol=1e-5)
@@ -86,7 +91,7 @@ def test_log_joint_and_gradients_match_float64(published):
     params, x, h, _, _ = published
     wide_h, wide_x = np.float64(h), np.float64(x)
     expected = np.diag(_log_joint64(params, wide_x, wide_h))
-    np.testing.assert_allclose(noisy_or.log_joint(params, x, h), expected, rtol=1e-6)
+    np.testing.assert_allclose(_log_joint(params, x, h), expected, rtol=1e-6)
     prior, failure, noise = (special.expit(np.float64(p)) for p in params)
     log_off = np.log(noise) + wide_h @ np.log(failure)
     slope = np.where(x > 0, 1 + 1 / np.expm1(log_off), 1.0)
@@ -95,14 +100,14 @@ def test_log_joint_and_gradients_match_float64(published):
         -(wide_h.T @ slope) / len(x) * (1 - failure),
         -slope.mean(0) * (1 - noise),
     )
-    actual = _mean_nll_grad(noisy_or.log_joint, params, x, h)
+    actual = _mean_nll_grad(_log_joint, params, x, h)
     for grad, wide in zip(actual, expected, strict=True):
         np.testing.assert_allclose(grad, wide, rtol=1e-5, atol=1e-6 * abs(wide).max())
 
 
 def test_probabilities_sum_to_one():
     params = _random_network(0, num_latents=4, num_observed=8)
-    total = special.logsumexp(noisy_or.log_likelihood(params, _all_binary(8)))
+    total = special.logsumexp(_log_likelihood(params, _all_binary(8)))
     np.testing.assert_allclose(total, 0, atol=1e-5)
 
 
@@ -113,7 +118,7 @@ def test_log_likelihood_matches_float64(num_latents):
     expected = special.logsumexp(
         _log_joint64(params, x, _all_binary(num_latents)), axis=1
     )
-    actual = noisy_or.log_likelihood(params, x)
+    actual = _log_likelihood(params, x)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -127,21 +132,21 @@ def test_log_likelihood_at_extreme_logits_matches_float64():
     x = random.integers(0, 2, (30, 24)).astype(np.float32)
     states = _all_binary(9)
     expected = _log_joint64(params, x, states)
-    actual = noisy_or.log_joint(params, x[:, None], states)
+    actual = _log_joint(params, x[:, None], states)
     np.testing.assert_allclose(actual, expected, rtol=2e-5)
     np.testing.assert_allclose(
-        noisy_or.log_likelihood(params, x),
+        _log_likelihood(params, x),
         special.logsumexp(expected, axis=1),
         rtol=2e-5,
     )
-    grads = jax.grad(lambda p: noisy_or.log_likelihood(p, x).mean())(params)
+    grads = jax.jit(jax.grad(lambda p: _log_likelihood(p, x).mean()))(params)
     assert all(np.isfinite(grad).all() for grad in grads)
 
 
 def test_certain_probabilities_stay_finite():
     params = noisy_or.from_probabilities([0.5], [[0.0, 1.0]], [1.0, 1.0])
     x = _all_binary(2)
-    log_joint = noisy_or.log_joint(params, x[:, None], jnp.array([[0.0], [1.0]]))
+    log_joint = np.array(_log_joint(params, x[:, None], np.array([[0.0], [1.0]])))
     is_possible = np.zeros((4, 2), bool)
     is_possible[0, 0] = is_possible[2, 1] = True  # the latent turns on variable 0 only
     np.testing.assert_allclose(log_joint[is_possible], np.log(0.5), rtol=1e-6)
@@ -162,18 +167,19 @@ def test_log_posterior_is_bayes_rule():
     joint = _log_joint64(params, x, states)
     expected = joint - special.logsumexp(joint, axis=1, keepdims=True)
     np.testing.assert_allclose(
-        noisy_or.log_posterior(params, x), expected, rtol=1e-4, atol=1e-5
+        jax.jit(noisy_or.log_posterior)(params, x), expected, rtol=1e-4, atol=1e-5
     )
 
 
 def test_sample_frequencies_match_exact_probabilities():
     params = _random_network(5, num_latents=3, num_observed=4, scale=1.0)
     num_samples = 40_000
-    x, h = noisy_or.sample(jax.random.key(0), params, num_samples)
+    sample = jax.jit(noisy_or.sample, static_argnums=2)
+    x, h = sample(jax.random.key(0), params, num_samples)
     patterns = np.concatenate([x, h], axis=1) @ (1 << np.arange(7))
     counts = np.bincount(patterns, minlength=128)
     cells = ((np.arange(128)[:, None] >> np.arange(7)) & 1).astype(np.float32)
-    log_joint = noisy_or.log_joint(params, cells[:, :4], cells[:, 4:])
+    log_joint = _log_joint(params, cells[:, :4], cells[:, 4:])
     expected = num_samples * np.exp(np.float64(log_joint))
     common = np.asarray(expected) > 5
     observed = np.append(counts[common], counts[~common].sum())
@@ -184,7 +190,7 @@ def test_sample_frequencies_match_exact_probabilities():
 def test_samples_of_given_latents_have_their_probabilities():
     params = _random_network(5, num_latents=3, num_observed=4, scale=1.0)
     h = np.repeat([[0, 0, 0], [1, 0, 1]], 20_000, axis=0)
-    x = noisy_or.sample_given_latents(jax.random.key(0), params, h)
+    x = jax.jit(noisy_or.sample_given_latents)(jax.random.key(0), params, h)
     off = params.noise * np.prod(np.where(h[::20_000, :, None], params.failure, 1), 1)
     means = np.asarray(x).reshape(2, -1, 4).mean(1)
     spread = np.sqrt(off * (1 - off) / 20_000)
@@ -202,13 +208,10 @@ def test_masked_latents_change_nothing():
     x = np.random.default_rng(8).integers(0, 2, (20, 10)).astype(np.float32)
     masked = noisy_or.mask(wide, jnp.array([1, 1, 1, 0, 0]))
     np.testing.assert_allclose(
-        noisy_or.log_likelihood(masked, x),
-        noisy_or.log_likelihood(narrow, x),
+        _log_likelihood(masked, x),
+        _log_likelihood(narrow, x),
         rtol=1e-5,
     )
-
-
-_recover = jax.jit(noisy_or.recover)
 
 
 def test_recovery_matches_the_study(golden, release_dir):
