@@ -98,7 +98,6 @@ def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     return _network(np.full(NUM_LATENTS, 1 / 8), failure)
 
 
-@functools.partial(jax.jit, static_argnums=2)
 def _sample(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> chex.Array:
     return noisy_or.sample(key, truth, num_samples)[0]
 
