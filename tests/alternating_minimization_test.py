@@ -112,11 +112,11 @@ def test_hidden_variables_are_predicted_from_those_that_are_seen(num_latents):
     hidden, guard = np.float32(0.3), 0.01  # of which 100 are more than 30
     learner = masked(100, MaskedHyperparams(hidden=hidden, guard=guard))
     live = np.ones(num_latents, np.float32)
-    state = learner.init(jax.random.key(0), live, samples)
+    state = jax.jit(learner.init)(jax.random.key(0), live, samples)
     columns = np.asarray(state.params.dictionary, np.float64)
     key = jax.random.key(1)
     new, info = jax.jit(learner.step)(key, state, live, samples)
-    places = np.asarray(jax.random.uniform(key, (100,)))
+    places, samples = np.asarray(jax.random.uniform(key, (100,))), np.asarray(samples)
     is_seen = places >= np.sort(places)[30]
     seen = columns[:, is_seen]
     gram = np.linalg.inv(seen @ seen.T + guard * np.eye(num_latents))
@@ -134,7 +134,7 @@ def test_nothing_hidden_is_alternating_minimization():
     samples = sparse_coding.make(lvm_jax.key(0), 10.0, num_samples=20).samples
     live, plain = np.ones(30, np.float32), alternating_minimization(100)
     learner = masked(100, MaskedHyperparams(guard=0.0, hidden=0.0))
-    state = plain.init(jax.random.key(0), live, samples)
+    state = jax.jit(plain.init)(jax.random.key(0), live, samples)
     ends = [
         jax.jit(of.step)(jax.random.key(1), state, live, samples)[0].params.dictionary
         for of in (plain, learner)

@@ -34,7 +34,8 @@ def test_a_refit_explains_samples_as_well_as_their_truth(networks):
     latents = _latents(truth)
     rough = {"prior": latents["prior"] * 0.5, "failure": latents["failure"] ** 0.7}
     found = noisy_or.refit(lvm_jax.key(1), rough, networks.train)
-    assert noisy_or.recover(truth, found).matched.tolist() == list(range(8))
+    matched = jax.jit(noisy_or.recover)(truth, found).matched
+    assert matched.tolist() == list(range(8))
     np.testing.assert_allclose(found.prior, truth.prior, atol=0.04)
     np.testing.assert_allclose(found.failure, truth.failure, atol=0.15)
 
@@ -79,12 +80,12 @@ def test_redrawn_dictionaries_have_codes_and_noise_of_the_samples():
     assert drawn.train.shape == task.train.shape
     # As far from the columns' span as before, and as large.
     basis = np.linalg.qr(columns.T)[0]
-    sizes, activities = [], []
+    sizes, activities, encode = [], [], jax.jit(sparse_coding.encode)
     for x in (task.train, drawn.train):
         rest = x - x @ basis @ basis.T
         sizes.append([np.square(x).mean(), np.square(rest[:, :50]).mean()])
-        active = (sparse_coding.encode(dataset.truth, x) > 0).mean(0)
-        activities.append(active)
+        active = np.asarray(encode(dataset.truth, x)) > 0
+        activities.append(active.mean(0))
     np.testing.assert_allclose(sizes[1], sizes[0], rtol=0.1)
     assert max(abs(activities[0] - activities[1])) < 0.1  # the noise twice
 

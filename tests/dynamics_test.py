@@ -94,9 +94,10 @@ def test_a_latent_at_the_limit_has_come_to_a_truth():
 def test_a_truth_that_no_latent_may_have_is_assigned_none():
     cost = np.full((2, 3), recovery.FORBIDDEN)
     cost[0, 1] = 999.0
-    seen = dynamics.trace(np.ones((2, 3)), np.zeros(3, bool), cost)
+    seen = jax.jit(dynamics.trace)(np.ones((2, 3)), np.zeros(3, bool), cost)
     np.testing.assert_array_equal(seen["assigned"], [1, -1])
-    assert dynamics.agreement_with(seen["assigned"][None], seen["assigned"]).item() == 1
+    assigned = np.asarray(seen["assigned"])
+    assert dynamics.agreement_with(assigned[None], assigned).item() == 1
 
 
 def _truth_twin_and_dead(leaf):
@@ -107,7 +108,7 @@ def test_a_noisy_or_truth_is_alone_and_its_twin_contends():
     truth = noisy_or.img()
     model = noisy_or.NoisyOr(*map(_truth_twin_and_dead, truth[:2]), truth.noise_logits)
     live = np.array([1.0] * 9 + [0.0])
-    seen = noisy_or.trace(truth, model, live, None)
+    seen = jax.jit(noisy_or.trace)(truth, model, live, None)
     expected = [_CONTENDING, *[_ALONE] * 7, _CONTENDING, _EMPTY]
     np.testing.assert_array_equal(seen["state"], [expected, expected])
     np.testing.assert_array_equal(seen["nearest"][:9], [*range(8), 0])
@@ -117,13 +118,14 @@ def test_a_noisy_or_truth_is_alone_and_its_twin_contends():
 
 def test_a_true_column_is_alone_and_its_twin_contends():
     dataset = sparse_coding.make(jax.random.key(0), 10.0, num_samples=200)
-    truth = dataset.truth
+    truth = jax.tree.map(np.asarray, dataset.truth)
     columns = _truth_twin_and_dead(truth.dictionary)
     # The rest of a random column, so that the encoder tells the two apart.
     columns[24] = truth.dictionary[0] + 0.5 * np.linalg.qr(truth.dictionary.T)[0][:, -1]
     live = np.array([1.0] * 25 + [0.0])
-    model = mask(truth._replace(dictionary=sparse_coding.normalise(columns)), live)
-    seen = sparse_coding.trace(truth, model, live, dataset.samples)
+    columns /= np.linalg.norm(columns, axis=1, keepdims=True)
+    model = mask(truth._replace(dictionary=columns), live)
+    seen = jax.jit(sparse_coding.trace)(truth, model, live, dataset.samples)
     state = np.asarray(seen["state"][1])
     expected = [_CONTENDING, *[_ALONE] * 23, _CONTENDING, _EMPTY]
     np.testing.assert_array_equal(state, expected)

@@ -174,8 +174,7 @@ def test_log_posterior_is_bayes_rule():
 def test_sample_frequencies_match_exact_probabilities():
     params = _random_network(5, num_latents=3, num_observed=4, scale=1.0)
     num_samples = 40_000
-    sample = jax.jit(noisy_or.sample, static_argnums=2)
-    x, h = sample(jax.random.key(0), params, num_samples)
+    x, h = noisy_or.sample(jax.random.key(0), params, num_samples)
     patterns = np.concatenate([x, h], axis=1) @ (1 << np.arange(7))
     counts = np.bincount(patterns, minlength=128)
     cells = ((np.arange(128)[:, None] >> np.arange(7)) & 1).astype(np.float32)

@@ -155,16 +155,17 @@ def test_critic_learns_to_predict_the_signal():
     samples = np.random.default_rng(4).random((40, 8)) < 0.5
     learner = nvil(8, noisy_or.NvilHyperparams(0.0, 0.0, critic_rate=0.1))
     live, packed = jnp.ones(2), noisy_or.pack(samples)
-    state = learner.init(jax.random.key(0), live, packed)
+    state = jax.jit(learner.init)(jax.random.key(0), live, packed)
     x_centred = samples - samples.mean(0)
 
+    @jax.jit
     def error(critic, state):
         q_logits = recognition.logits(state.params.q, samples)
         h = recognition.sample(jax.random.key(1), q_logits)
         elbo = model.log_joint(state.params.model, samples, h) - recognition.log_prob(
             q_logits, h
         )
-        signal = (elbo - elbo.mean()) / max(1.0, elbo.std(ddof=1))
+        signal = (elbo - elbo.mean()) / jnp.maximum(1.0, elbo.std(ddof=1))
         return ((signal - _apply_critic(critic, x_centred)) ** 2).mean()
 
     step = jax.jit(learner.step)

@@ -9,6 +9,7 @@ from lvm_jax import noisy_or
 from lvm_jax.noisy_or import revision
 
 _K = 12
+_fresh = jax.jit(revision.fresh)
 
 
 @pytest.fixture(scope="module")
@@ -17,13 +18,17 @@ def learned():
     task = noisy_or.task(noisy_or.make("IMG", lvm_jax.key(0), num_samples=3000))
     learner = task.learner(noisy_or.NvilHyperparams(0.1, 0.1))
     live = np.ones(_K, np.float32)
-    state = learner.init(lvm_jax.key(1), live, task.train)
 
     def step(index, state):
         batch = jax.lax.dynamic_slice_in_dim(task.train, 20 * index, 20)
         return learner.step(jax.random.key(index), state, live, batch)[0]
 
-    return jax.jit(lambda state: jax.lax.fori_loop(0, 100, step, state))(state), live
+    @jax.jit
+    def learn():
+        state = learner.init(lvm_jax.key(1), live, task.train)
+        return jax.lax.fori_loop(0, 100, step, state)
+
+    return learn(), live
 
 
 def _rows(state):
@@ -44,7 +49,7 @@ def test_a_fresh_latent_is_as_at_the_start_and_others_stay(learned):
     state, live = learned
     rows = np.arange(_K) >= 9
     live = live * (np.arange(_K) != 11)
-    new = revision.fresh(jax.random.key(7), state, live, rows)
+    new = _fresh(jax.random.key(7), state, live, rows)
     before, after = _rows(state), _rows(new)
     for name in before:
         np.testing.assert_array_equal(after[name][:9], before[name][:9])
@@ -58,7 +63,7 @@ def test_a_fresh_latent_is_as_at_the_start_and_others_stay(learned):
         np.testing.assert_allclose(
             after[f"second {name}"][9:], np.stack([mean] * 3), rtol=1e-5
         )
-    other = revision.fresh(jax.random.key(8), state, live, rows)
+    other = _fresh(jax.random.key(8), state, live, rows)
     assert (_rows(other)["params b"][9:] != after["params b"][9:]).all()
     noise = state.params.model.noise_logits
     np.testing.assert_array_equal(new.params.model.noise_logits, noise)
@@ -66,13 +71,14 @@ def test_a_fresh_latent_is_as_at_the_start_and_others_stay(learned):
 
 def test_where_all_are_fresh_second_moments_are_the_means_of_all(learned):
     state, live = learned
-    new = revision.fresh(jax.random.key(7), state, live, live > 0)
+    new = _fresh(jax.random.key(7), state, live, live > 0)
     mean = _rows(state)["second b"].mean(0)
     np.testing.assert_allclose(_rows(new)["second b"][0], mean, rtol=1e-5)
 
 
 def _survivors(state):
-    return np.asarray(noisy_or.recover(state.params.model, state.params.model).kept)
+    recover = jax.jit(noisy_or.recover)
+    return np.asarray(recover(state.params.model, state.params.model).kept)
 
 
 def test_pruning_leaves_the_survivors_of_the_filter_and_only_then(learned):
