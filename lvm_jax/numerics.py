@@ -272,7 +272,6 @@ def permutation(key: chex.PRNGKey, size: int, rounds: int = 4) -> chex.Array:
     return index.astype(jnp.int32)
 
 
-@jax.jit
 def pack_bits(bits: chex.Array) -> chex.Array:
     """Packs [..., D] bool into [..., ceil(D / 32)] words: less to gather.
 
@@ -281,6 +280,11 @@ def pack_bits(bits: chex.Array) -> chex.Array:
     """
     if bits.dtype != bool:
         raise ValueError(f"expected bits of type bool, got {bits.dtype}")
+    return _pack(bits)
+
+
+@jax.jit
+def _pack(bits: chex.Array) -> chex.Array:
     spare = [(0, 0)] * (bits.ndim - 1) + [(0, -bits.shape[-1] % _WORD)]
     bits = jnp.pad(jnp.asarray(bits, jnp.uint32), spare)
     bits = bits.reshape(*bits.shape[:-1], -1, _WORD)

@@ -81,7 +81,7 @@ def random_unif(key: chex.PRNGKey) -> NoisyOr:
     return _network(prior, jnp.where(is_child, 1.0 - strength, 1.0))
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@jax.jit
 def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     """CON8, CON24: each latent has the same number of random children.
 
@@ -98,6 +98,7 @@ def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     return _network(np.full(NUM_LATENTS, 1 / 8), failure)
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _sample(key: chex.PRNGKey, truth: NoisyOr, num_samples: int) -> chex.Array:
     return noisy_or.sample(key, truth, num_samples)[0]
 

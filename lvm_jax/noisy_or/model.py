@@ -7,7 +7,6 @@ of the Benefits of Overparameterization in Learning Latent Variable Models", ICM
 2020, section 3.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -132,7 +131,6 @@ def mask(params: NoisyOr, live: chex.Array) -> NoisyOr:
     return params._replace(prior_logits=logits)
 
 
-@functools.partial(jax.jit, static_argnames="num_samples")
 def sample(
     key: chex.PRNGKey, params: NoisyOr, num_samples: int
 ) -> tuple[chex.Array, chex.Array]:

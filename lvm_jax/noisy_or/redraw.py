@@ -49,6 +49,9 @@ def refit(
     return _fit(key, network, jnp.asarray(samples))
 
 
+_sample = jax.jit(noisy_or.sample, static_argnums=2)
+
+
 @jax.jit
 def _fit(key: chex.PRNGKey, network: NoisyOr, samples: chex.Array) -> NoisyOr:
     num_latents, num_observed = network.failure_logits.shape
@@ -88,7 +91,7 @@ def redraw(key: chex.PRNGKey, task: Task, latents: Mapping[str, chex.Array]) -> 
     truth = refit(fit_key, latents, task.train)
 
     def draw(key, like):
-        x, _ = noisy_or.sample(key, truth, len(like))
+        x, _ = _sample(key, truth, len(like))
         return np.asarray(pack_bits(x))
 
     parts = ("train", "held_out", "validation")

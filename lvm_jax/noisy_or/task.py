@@ -135,9 +135,10 @@ def true_log_likelihood(task: Task) -> float | None:
     """
     if task.truth is None or task.truth.prior_logits.size > noisy_or.MAX_ENUMERATED:
         return None
+    return float(_mean_log_likelihood(task.truth, task.held_out))
 
-    def mean(truth, words):
-        x = unpack_bits(words, truth.noise_logits.size)
-        return noisy_or.log_likelihood(truth, x).mean()
 
-    return float(jax.jit(mean)(task.truth, task.held_out))
+@jax.jit
+def _mean_log_likelihood(truth: noisy_or.NoisyOr, words: chex.Array) -> chex.Array:
+    x = unpack_bits(words, truth.noise_logits.size)
+    return noisy_or.log_likelihood(truth, x).mean()

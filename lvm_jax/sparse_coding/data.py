@@ -16,6 +16,8 @@ from lvm_jax.sparse_coding import model as sparse_coding
 from lvm_jax.sparse_coding.model import SparseCoding
 from lvm_jax.types import Dataset
 
+_sample = jax.jit(sparse_coding.sample, static_argnums=(2, 3))
+
 NUM_PAIRS = 12
 NUM_OBSERVED = 100
 SPARSITY = 5
@@ -86,7 +88,7 @@ def from_truth(
     if num_samples < 1:
         raise ValueError(f"expected at least 1 sample, got {num_samples}")
     with numerics.settings(precision):
-        samples, _ = sparse_coding.sample(key, truth, sparsity, num_samples)
+        samples, _ = _sample(key, truth, sparsity, num_samples)
     if recipe is not None:
         recipe = {
             **recipe,

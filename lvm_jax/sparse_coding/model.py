@@ -7,7 +7,6 @@ with unit vectors a_k, the columns of the study's matrix A. Source: Buhai et al.
 Models", ICML 2020, on sparse coding.
 """
 
-import functools
 from typing import NamedTuple
 
 import chex
@@ -92,7 +91,6 @@ def mask(params: SparseCoding, live: chex.Array) -> SparseCoding:
     return params._replace(dictionary=dictionary)
 
 
-@functools.partial(jax.jit, static_argnames=("sparsity", "num_samples"))
 def sample(
     key: chex.PRNGKey, params: SparseCoding, sparsity: int, num_samples: int
 ) -> tuple[chex.Array, chex.Array]:
