@@ -2,6 +2,7 @@ r"""Speed of noisy-OR sweeps, and how much of a core's arithmetic they use.
 
     python -m experiments.bench_sweep
     python -m experiments.bench_sweep --learner mean_field --batch_size 1 --levels 8,16
+    python -m experiments.bench_sweep --learner rloo8 --levels 8,16,32
     python -m experiments.bench_sweep --levels 16 --against ../other_checkout
 
 Prints for each level, on one core and on all: milliseconds and run-epochs per second
@@ -63,7 +64,9 @@ def flop_per_epoch(level: int, batch_size: int) -> int:
 
 def _make_sweep(levels, devices) -> lvm_jax.Sweep:
     learner, hyperparams = _LEARNERS[_LEARNER.value]
-    if _LEARNER.value == "nvil":
+    if _LEARNER.value != "nvil":
+        cli.refuse(f"--learner {_LEARNER.value}", "critic")
+    else:
         learner = functools.partial(learner, use_critic=_CRITIC.value)
     task = noisy_or.task(noisy_or.make("IMG", lvm_jax.key(0)), learner)
     plan = benchmark.plan(levels, hyperparams)

@@ -86,8 +86,11 @@ _VARIANCES = flags.DEFINE_bool(
     "variances", False, "Measure how estimates vary, and do not learn with one."
 )
 _SWEEP = cli.Sweep(Rate, levels=[8, 16])
-_OF_LEARNING = ("estimator", "levels", "num_seeds", "seed", "epochs", "batch_size")
-_OF_LEARNING += ("rate", "dry_run")
+_OF_LEARNING = (
+    *("estimator", "rate", "levels", "num_seeds", "seed", "epochs", "batch_size"),
+    *("records_per_epoch", "epochs_per_call", "checkpoint_every", "block"),
+    *("memory_limit", "overwrite", "dry_run"),
+)
 
 
 def _task(learner: Callable[..., Learner]) -> lvm_jax.Task:

@@ -59,6 +59,13 @@ _RADIUS = flags.DEFINE_float(
     "radius", 0.93, "Largest spectral radius of a random grammar's expected offspring."
 )
 
+# Of which grammars a flag says something.
+_SOURCES = {
+    **dict.fromkeys(("vocabulary", "true_symbols"), ("--corpus", "--grammar random")),
+    "true_epochs": ("--corpus",),
+    **dict.fromkeys(("sharpness", "radius"), ("--grammar random",)),
+}
+
 _RANDOM_VOCABULARY = 100
 _BATCH = 4  # of a corpus, as in the study
 
@@ -177,7 +184,7 @@ def load(
     if _CORPUS.value is not None:
         if flags.FLAGS["grammar"].present:
             raise ValueError("expected --grammar or --corpus, got both")
-        cli.refuse("--corpus", "sharpness", "radius")
+        _check_source("--corpus")
         corpus = pcfg.read_corpus(
             _CORPUS.value,
             vocabulary=_VOCABULARY.value,
@@ -194,9 +201,9 @@ def load(
             "buckets": num_buckets,
         }
         return _learn(sweep, corpus, recipe, check)
+    _check_source(f"--grammar {_GRAMMAR.value}")
     if _GRAMMAR.value == "random":
         return _draw(seed)
-    cli.refuse(f"--grammar {_GRAMMAR.value}", "sharpness", "radius")
     path = pathlib.Path(_GRAMMAR.value)
     if _GRAMMAR.value == "english":
         path = pcfg.ENGLISH
@@ -204,6 +211,19 @@ def load(
         raise ValueError(f"expected english, random or a file as grammar, got {path}")
     grammar, words = pcfg.read_grammar(path)
     return Truth(path.stem, grammar, words, {"grammar": regular.digest([path])})
+
+
+def _check_source(source: str) -> None:
+    """Refuses flags that have no effect on a grammar from there.
+
+    Raises:
+      ValueError: if one is given.
+    """
+    for name, sources in _SOURCES.items():
+        if flags.FLAGS[name].present and source not in sources:
+            raise ValueError(
+                f"expected {' or '.join(sources)} with --{name}, got {source}"
+            )
 
 
 def _draw(seed: int) -> Truth:

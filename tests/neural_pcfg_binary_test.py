@@ -59,7 +59,11 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
         (["--grammar", "a", "--corpus", "b"], "expected --grammar or --corpus, got"),
         (["--grammar", "English"], "english, random or a file as grammar"),
         (["--mode=faithful", "--batch_size=4"], "--mode faithful or --batch_size, got"),
-        (["--sharpness=2"], "expected --grammar english or --sharpness, got both"),
+        (["--sharpness=2"], "--grammar random with --sharpness, got --grammar english"),
+        (
+            ["--grammar=random", "--true_epochs=2"],
+            "expected --corpus with --true_epochs, got --grammar random",
+        ),
         (["--levels=100000", "--max_words=3"], "expected levels that fit into"),
         (["--min_words", "1"], "--min_words=1"),
         (["--grammar=random", "--radius=1.5"], "a radius above 0 and below 1, got 1.5"),

@@ -389,12 +389,14 @@ class Sweep:
                 print(f"data seed {seed}:")
                 print(describe(make_task(seed), plan, **self._where(folder)))
             sys.exit(0)
+        task = make_task(data_seeds[0])  # What it refuses leaves no workdir.
         if devices.is_first_process():
             self._begin_several(list(folders.values()))
         trained = {}
         for seed, folder in folders.items():
             print(f"data seed {seed}:", flush=True)
-            trained[seed] = self._train_in(folder, make_task(seed), plan)
+            task = task if seed == data_seeds[0] else make_task(seed)
+            trained[seed] = self._train_in(folder, task, plan)
         self._end(plan)
         return trained
 
