@@ -202,9 +202,9 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
 
 def _recurring(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
     def cell(dataset, size, num_data_seeds, epochs, name=None, **flags):
-        flags["data_seed"] = _seeds(num_data_seeds, budget)
         flags |= {"dataset": dataset, "epochs": str(epochs)}
         if "data_dir" not in flags:
+            flags["data_seed"] = _seeds(num_data_seeds, budget)
             flags["num_samples"] = str(size)
         flags["num_seeds"] = str(min(16, max(budget.num_seeds, 4)))
         if budget.is_one:
@@ -224,7 +224,7 @@ def _recurring(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
                 yield cell(kind, size, 16, epochs, levels=levels)
     for name in _five(budget, data_dir):
         flags = {"study_rates": "true", "levels": levels}
-        if name in _PUBLISHED and data_dir:
+        if name in _PUBLISHED and data_dir and not budget.num_samples:
             flags["data_dir"] = data_dir
         yield cell(name, budget.num_samples or 10_000, 1, 300, f"{name}_study", **flags)
     yield cell("INDEPENDENT", 1000, 8, 300, "INDEPENDENT")

@@ -13,6 +13,7 @@ experiments/recurring.md.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,12 +30,13 @@ from lvm_jax.training.agreement import matched_truths
 from lvm_jax.types import Dataset, Level
 
 _NUM_RUNS = (4, 8, 16)
+_READ = "PLNT"  # which is not drawn
 _DATA = cli.Drawn(10_000)
 _DATASET = flags.DEFINE_enum(
     "dataset",
     "UNIF-DRAWN",
-    [*noisy_or.NAMES, "PLNT", *hard_truths.NAMES],
-    "What is drawn anew for each data seed; PLNT is read from --data_dir alone.",
+    [*noisy_or.NAMES, _READ, *hard_truths.NAMES],
+    f"What is drawn anew for each data seed; {_READ} is read from --data_dir alone.",
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The study's published release, to read --dataset from."
@@ -58,12 +60,16 @@ def _task(seed: int) -> lvm_jax.Task:
     return noisy_or.task(_dataset(seed), **_DATA.split(seed))
 
 
+@functools.lru_cache(1)
 def _dataset(seed: int) -> Dataset:
-    if _DATA_DIR.value is None:
-        of = hard_truths if _DATASET.value in hard_truths.NAMES else noisy_or
-        return of.make(_DATASET.value, lvm_jax.key(seed), _DATA.num_samples)
-    cli.refuse("--data_dir", "num_samples")
-    return noisy_or.read_dataset(_DATA_DIR.value, _DATASET.value)
+    name = _DATASET.value
+    if _DATA_DIR.value is not None:
+        cli.refuse("--data_dir", "num_samples", "data_seed")
+        return noisy_or.read_dataset(_DATA_DIR.value, name)
+    if name == _READ:
+        raise ValueError(f"expected --data_dir to read {name} from, got none")
+    of = hard_truths if name in hard_truths.NAMES else noisy_or
+    return of.make(name, lvm_jax.key(seed), _DATA.num_samples)
 
 
 def first_runs(results: lvm_jax.Results, number: int) -> lvm_jax.Results:
@@ -203,25 +209,27 @@ def _calibrations(trained: Mapping[int, cli.Trained]) -> Iterator[dict[str, Any]
         }
 
 
-def _study_rates() -> dict[int, noisy_or.NvilHyperparams] | None:
-    """The study's, by level; None if they are not asked for.
+def _plan() -> lvm_jax.Plan:
+    """At the learner's default rates, or as the study learned the data set.
 
     Raises:
-      ValueError: if the study has none for the data set.
+      ValueError: if the study has no rates for the data set.
     """
     if not _STUDY_RATES.value:
-        return None
+        return _SWEEP.plan()
     dataset = _dataset(_DATA.seeds[0])
-    rates, _ = noisy_or.published(dataset, _SWEEP.levels, _SWEEP.batch_size)
+    rates, snapshot_every = noisy_or.published(
+        dataset, _SWEEP.levels, _SWEEP.batch_size
+    )
     if rates is None:
         raise ValueError(f"expected a data set of the study, got {dataset.name}")
-    return rates
+    return _SWEEP.plan(rates, snapshot_every=snapshot_every)
 
 
 def main() -> None:
     """Learns, compares and writes the tables."""
     _SWEEP.start()
-    plan = _SWEEP.plan(_study_rates())
+    plan = _plan()
     if len(plan.levels) < 2 or len(plan.seeds) < min(_NUM_RUNS):
         raise ValueError(
             f"expected at least 2 levels and {min(_NUM_RUNS)} seeds, got "
@@ -231,7 +239,7 @@ def main() -> None:
         raise ValueError(f"expected one setting, got {len(plan.settings)}")
     trained = _SWEEP.train_each(
         lambda seed: dataclasses.replace(_task(seed), truth=None),
-        _DATA.seeds if _DATA_DIR.value is None else (_DATA.seed,),
+        _DATA.seeds,
         plan,
     )
     levels, latents = zip(*_rows(trained), strict=True)
