@@ -22,7 +22,8 @@ from experiments.course_claims import (
     settled,
     starts,
 )
-from experiments.noise_claims import noise
+from experiments.noise_claims import DATASETS as NOISE
+from experiments.noise_claims import noise, plot_noise
 from experiments.surplus_claims import DATASETS, nearest_of_many, plot_times, surplus
 from lvm_jax.dynamics import LIMITS
 
@@ -50,6 +51,8 @@ def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
         yield "dynamics_settled", plot_settled(*rows)
     if any(tables.rows(f"{dataset}_late") for dataset in DATASETS):
         yield "dynamics_times", plot_times(tables)
+    if any(tables.rows(f"{dataset}_variances") for dataset in NOISE):
+        yield "dynamics_noise", plot_noise(tables)
 
 
 CLAIMS = Claims(

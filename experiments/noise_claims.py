@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments.cli.claims import Tables
 from experiments.cli.levels import FULL, Column, Rows, Truths, renamed
 from experiments.cli.verdicts import Block, Table, Verdict, at, direction
 from lvm_jax import report
+from lvm_jax.report import style
 from lvm_jax.report.rows import group
 
 _EIGHT = Truths(8)
@@ -19,6 +21,9 @@ _LEVELS = (8, 16, 32)
 _NUM_SEEDS = 32  # of each
 _LOWER = ("rloo8", "local_expectation", "batch80")
 _ADDED = ("noisy1", "noisy3")
+_VARIANCE_OF = {"batch80": "nvil of 80"}  # where a table of variances has another name
+_SHORT = {"local_expectation": "local exp."}
+_MOMENT = 10  # epochs, after which the figure has variances
 ESTIMATORS = ("nvil", *_ADDED, "batch80", "rloo2", "rloo4", "rloo8", _LOWER[1])
 
 
@@ -124,3 +129,52 @@ def _variances(rows: Rows) -> Iterator[Block]:
         cells = [f"{np.median(of):.3g}" if of else "-" for of in values]
         lines.append([dataset, name, *cells])
     yield Table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
+
+
+def _by_variance(rows: Rows) -> dict[str, float]:
+    """Estimators with the relative variance of their gradients, the least first."""
+    found = {}
+    for name in ESTIMATORS:
+        own = at(rows, epoch=_MOMENT, estimator=_VARIANCE_OF.get(name, name))
+        if own:
+            found[name] = float(np.median([row["relative_variance"] for row in own]))
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+@style.styled({"font.size": 8})
+def plot_noise(tables: Tables) -> Figure:
+    """Truths recovered by estimator, from the least variance to the most, and level."""
+    figure = style.new_figure(7.6, 2.9)
+    panels = figure.subplots(1, len(DATASETS), sharey=True)
+    for axes, dataset in zip(panels, DATASETS, strict=True):
+        variances = _by_variance(tables.rows(f"{dataset}_variances"))
+        learned = {name: tables.rows(f"{dataset}_{name}") for name in variances}
+        for index, level in enumerate(_LEVELS):
+            known = [
+                (place, _RECOVERED.mean(own))
+                for place, name in enumerate(variances)
+                if (own := at(learned[name], level=level))
+            ]
+            if not known:
+                continue
+            places, intervals = zip(*known, strict=True)
+            middle, low, high = np.array(intervals).T
+            axes.errorbar(
+                np.array(places) + 0.15 * (index - 1),
+                middle,
+                np.maximum([middle - low, high - middle], 0),
+                fmt=f"{style.MARKERS[index]}-",
+                color=style.COLORS[index],
+                ms=4,
+                lw=1,
+                label=f"{level} latents",
+            )
+        names = [
+            f"{_SHORT.get(name, name)}, {of:.0f}" for name, of in variances.items()
+        ]
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_title(dataset)
+    panels[0].set(ylabel="truths recovered of 8", ylim=(0, 8.2))
+    panels[1].set_xlabel(f"estimator, relative variance after {_MOMENT} epochs")
+    style.add_legend(figure, *panels[0].get_legend_handles_labels())
+    return figure
