@@ -60,6 +60,7 @@ def test_neural_pcfg_writes_tables_and_figures(tmp_path):
         (["--grammar", "English"], "english, random or a file as grammar"),
         (["--mode=faithful", "--batch_size=4"], "--mode faithful or --batch_size, got"),
         (["--sharpness=2"], "--grammar random with --sharpness, got --grammar english"),
+        (["--corpus=b", "--radius=0.5"], "random with --radius, got --corpus"),
         (
             ["--grammar=random", "--true_epochs=2"],
             "expected --corpus with --true_epochs, got --grammar random",

@@ -51,6 +51,7 @@ def test_sparse_coding_writes_tables_and_figures(tmp_path):
         ),
         (["--data_dir", "nowhere"], "got no folder"),
         (["--dataset", "gamma10"], "expected --data_dir"),
+        (["--samples=a.csv", "--gamma=5"], "expected --samples or --gamma, got both"),
         (
             ["--dataset=gamma10", "--gamma=5", "--data_seed=0,1"],
             "expected --dataset or --gamma, got both",
