@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from sweep_process import run
+from sweep_process import check_refused, run
 
 import lvm_jax
 from experiments import hard_truths
 from experiments import recurring_claims as claims
 from experiments.cli.claims import Tables
+from lvm_jax import noisy_or
 from lvm_jax.files import table
 
 
@@ -52,6 +53,30 @@ def test_twins_are_on_together_and_correlated_latents_more_often_than_alone():
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.08
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--dataset=TWINS", "--study_rates"], "a data set of the study, got TWINS"),
+        (["--dataset=PLNT", "--data_seed=0,1"], "--data_dir to read PLNT from"),
+        (["--data_dir=a", "--data_seed=0,1"], "--data_dir or --data_seed, got both"),
+        (["--data_dir=a", "--num_samples=99"], "--data_dir or --num_samples, got both"),
+    ],
+)
+def test_bad_recurring_is_one_line_and_leaves_nothing(tmp_path, args, message):
+    check_refused("recurring", tmp_path / "run", args, message)
+
+
+def test_rates_of_the_study_are_asked_for(tmp_path):
+    flags = ("--dataset=CON8", "--num_samples=300", "--levels=8,16", "--dry_run")
+    planned = [
+        run("recurring", "--workdir", tmp_path / "run", *flags, *more).stdout
+        for more in ([], ["--study_rates"])
+    ]
+    assert "setting default: theta_rate=0.04" in planned[0]
+    rate = noisy_or.STUDY["CON8"][8].theta_rate
+    assert rate != 0.04 and f"setting study: theta_rate={rate:g}" in planned[1]
+
+
 def _row(data_seed, level, is_recommended, recurring, true, **more):
     return {
         "dataset": "CON8",
@@ -79,7 +104,7 @@ def _claims(tmp_path, rows, name="CON8_1000"):
 
 
 def _levels(dataset, true, false=0):
-    """Eight data sets, level 16 of them recommended; the first has one more false."""
+    """Sixteen data sets, level 16 recommended; the first has one more false."""
     return [
         _row(
             seed,
@@ -91,8 +116,8 @@ def _levels(dataset, true, false=0):
             dataset=dataset,
         )
         for num_runs in (4, 8, 16)
-        for seed in range(8)
-        for level in (8, 16, 32)
+        for seed in range(16)
+        for level in (8, 16, 32, 64)
     ]
 
 
@@ -108,10 +133,10 @@ _KINDS = "CON8", "CON24", "UNIF-DRAWN"
 
 def test_verdicts_follow_the_tables(tmp_path):
     text, line = _of_all(tmp_path, _KINDS, true=7)
-    assert "24 of 24" in text and "16: 24" in text
+    assert "48 of 48" in text and "16: 48" in text
     assert line == "nine tenths of what recurs are true: 1000 samples holds"
     assert "| 1000 | level 8 | +7.00" in text
-    assert "no other level has more: 1000 samples holds" in text
+    assert "none of 8, 16, 32 has more: 1000 samples holds" in text
     assert (tmp_path / "figures" / "recurring.png").exists()
     _, line = _of_all(tmp_path, _KINDS, true=2, false=6)
     assert line.endswith("1000 samples refuted")
@@ -120,9 +145,36 @@ def test_verdicts_follow_the_tables(tmp_path):
 def test_nothing_is_decided_while_data_sets_are_lacking(tmp_path):
     text, line = _of_all(tmp_path, _KINDS[:2], true=7)
     assert line.endswith("1000 samples not decided: runs are lacking, so far holds")
-    assert "has more: 1000 samples not decided" in text
+    assert "more: 1000 samples not decided" in text
+    rows = [row for row in _levels("UNIF-DRAWN", 7) if row["level"] < 64]
+    of_three_levels = _claims(tmp_path, rows, "UNIF-DRAWN_1000")
+    assert "are true: 1000 samples not decided" in of_three_levels
     lacking = [line for line in text.split("\n") if line.startswith("Not there: ")]
     assert sum("UNIF-DRAWN_1000" in line for line in lacking) == 3
+
+
+def test_what_recurs_is_all_of_the_truth_or_it_is_not(tmp_path):
+    at_twice = {
+        "IMG": (8, 8, 8),
+        "PLNT": (9, 9, 8),
+        "CON8": (9, 8, 8),
+        "UNIF": (7, 7, 7),
+    }
+    for name, (recurring, true, truths) in at_twice.items():
+        rows = [
+            _row(0, 16, True, recurring, true, truths=truths),
+            _row(0, 16, True, 9, 0, num_runs=8),
+            _row(0, 32, False, 8, 8),
+        ]
+        text = _claims(tmp_path, rows, f"{name}_study")
+    assert "| CON8 | 16* | 9 | 8 | 8 |" in text and "| CON8 | 32 | 8 | 8 | 8 |" in text
+    assert (
+        "what recurs at 16 latents is true, and all of the truth: IMG holds, PLNT "
+        "holds, UNIF refuted, CON8 refuted\n"
+    ) in text
+    assert "Not there: CON24_study." in text
+    text = _claims(tmp_path, [_row(0, 16, True, 8, 8, num_runs=8)], "CON24_study")
+    assert "CON24 not decided: runs are lacking, so far holds" in text
 
 
 def test_an_empty_consensus_is_counted_of_all_data_sets(tmp_path):
