@@ -317,8 +317,8 @@ OURS = (
     ),
     Claim(
         "recurring-study",
-        "On the study's data sets what recurs at twice the size is the truth, all of "
-        "it and nothing else.",
+        "On the data sets of the study what recurs at twice the size is the truth, all "
+        "of it and nothing else.",
         "Of the latents that recur at 16 latents with 16 runs all are true, and all "
         "eight truths are among them.",
         RECURRING,
