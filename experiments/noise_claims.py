@@ -15,7 +15,7 @@ from lvm_jax.report.rows import group
 
 _EIGHT = Truths(8)
 _RECOVERED = _EIGHT.recovered
-_ELBO = Column("held_out_elbo", "held-out ELBO, nats")
+_LOG_LIKELIHOOD = Column("held_out_log_likelihood", "held-out log P(x), nats")
 DATASETS = ("IMG", "UNIF", "CON8")
 _LEVELS = (8, 16, 32)
 _NUM_SEEDS = 32  # of each
@@ -64,7 +64,7 @@ def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
     }
     found = report.adjust(family)
     headings = ["data", "latents", "estimator", "rate", "truths of 8"]
-    headings += [FULL.title, _ELBO.title]
+    headings += [FULL.title, _LOG_LIKELIHOOD.title]
     headings += [f"less nvil (family of {len(family)})", ""]
     lines = []
     for dataset, level, name in places:
@@ -72,7 +72,7 @@ def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
         difference = found.get((dataset, level, name))
         cells = [dataset, f"{level}", name, f"{rows[0]['rate']:g}"]
         shown = report.add_shares(rows, _EIGHT.number)
-        cells += [column.shown(shown) for column in (_RECOVERED, FULL, _ELBO)]
+        cells += [column.shown(shown) for column in (_RECOVERED, FULL, _LOG_LIKELIHOOD)]
         if difference:
             cells += [difference.format(2), direction(difference)]
         lines.append([*cells, "", ""][: len(headings)])
