@@ -89,7 +89,7 @@ def _kept(level, truths, **more):
             "num_recovered": min(truths + (seed // (1 + ("at" in more))) % 2, 8),
             "num_recovered_after_filter": 0,
             "num_kept": 0,
-            "held_out_elbo": -13.0,
+            "held_out_log_likelihood": -13.0,
             "objective": -13.0,
             "diverged": False,
             **more,
