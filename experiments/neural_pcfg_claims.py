@@ -106,11 +106,10 @@ def _draw_means(axes: Axes, rows: Rows, columns: Sequence[Column]) -> None:
     levels = levels_of(rows)
     for number, column in enumerate(columns):
         means = [column.mean(at(rows, level=level)) for level in levels]
-        middle, low, high = np.transpose(means)
-        axes.errorbar(
+        style.draw_intervals(
+            axes,
             np.arange(len(levels)) + 0.16 * (number - (len(columns) - 1) / 2),
-            middle,
-            (middle - low, high - middle),
+            means,
             color="0.2" if len(columns) == 1 else f"C{number}",
             marker="os"[number],
             ms=4.5,

@@ -158,11 +158,10 @@ def plot_noise(tables: Tables) -> Figure:
             if not known:
                 continue
             places, intervals = zip(*known, strict=True)
-            middle, low, high = np.array(intervals).T
-            axes.errorbar(
+            style.draw_intervals(
+                axes,
                 np.array(places) + 0.15 * (index - 1),
-                middle,
-                np.maximum([middle - low, high - middle], 0),
+                intervals,
                 fmt=f"{style.MARKERS[index]}-",
                 color=style.COLORS[index],
                 ms=4,

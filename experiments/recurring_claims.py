@@ -319,10 +319,8 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
         precision = [_precision_at(rows, level) for level in levels]
         recall = [_mean(at(rows, level=k), "truths", 8) for k in levels]
         for axes, values in zip(panels, (precision, recall), strict=True):
-            middle, low, high = np.array(values).T
-            errors = np.maximum([middle - low, high - middle], 0)
-            marker = "os^D"[index]
-            axes.errorbar(x, middle, errors, fmt=f"{marker}-", ms=4, label=str(size))
+            line = {"fmt": f"{'os^D'[index]}-", "ms": 4, "label": str(size)}
+            style.draw_intervals(axes, x, values, **line)
             axes.set_xticks(range(4), ["8", "16", "32", "64"])
             axes.set_xlabel("latent variables learned")
     panels[0].set(ylabel="share of what recurs that is true", ylim=(0, 1.03))

@@ -213,11 +213,10 @@ def plot_times(tables: Tables) -> Figure:
             if not known:
                 continue
             times, intervals = zip(*known, strict=True)
-            middle, low, high = np.array(intervals).T
-            axes.errorbar(
+            style.draw_intervals(
+                axes,
                 np.array(times) * (1 + 0.06 * (index - 1)),
-                middle,
-                np.maximum([middle - low, high - middle], 0),
+                intervals,
                 fmt=f"{'os^'[index]}-",
                 ms=4,
                 lw=1,

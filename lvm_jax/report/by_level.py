@@ -209,7 +209,7 @@ def _draw_series(
     """
     shifts = _shifts(len(series), _step(len(series), 0.12))
     handles = [
-        _draw_intervals(
+        style.draw_intervals(
             axes,
             [levels.index(level) + shift for level in intervals],
             list(intervals.values()),
@@ -223,14 +223,6 @@ def _draw_series(
     ]
     axes.set_xticks(range(len(levels)), levels)
     return handles
-
-
-def _draw_intervals(
-    axes: Axes, positions: Sequence[float], intervals: Sequence[Interval], **line
-) -> Any:
-    estimates, low, high = style.drawable(intervals).reshape(-1, 3).T
-    spread = np.abs([low - estimates, high - estimates])
-    return axes.errorbar(positions, estimates, spread, **line)
 
 
 def _marks(num_series: int) -> dict[str, float]:
@@ -338,7 +330,7 @@ def _draw_runs(
             axes.plot(places, style.drawable(values), ".", ms=3, **dots)
             mean["mfc"] = "white" if is_bound(of_group, measure) else color
             drawn = interval(of_group, measure, limits, is_clustered)
-            _draw_intervals(axes, [place], [drawn], zorder=3, **mean)
+            style.draw_intervals(axes, [place], [drawn], zorder=3, **mean)
         handles.append(Line2D([], [], ls="", color=color, marker=marker))
     axes.set_xticks(range(len(levels)), levels)
     return handles

@@ -10,10 +10,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lvm_jax.files import atomic
 from lvm_jax.files.figure import METADATA
+from lvm_jax.report.intervals import Interval
 
 _STYLE = {
     "axes.grid": True,
@@ -84,6 +86,22 @@ def drawable(values: Any) -> np.ndarray:
     """The values, nan where they are too large for an axis."""
     values = np.asarray(values, float)
     return np.where(np.abs(values) < _LARGEST, values, np.nan)
+
+
+def draw_intervals(
+    axes: Axes, positions: Sequence[float], intervals: Sequence[Interval], **line: Any
+) -> Any:
+    """Estimates with their intervals as error bars; what a legend shows of them.
+
+    Args:
+      axes: to draw on.
+      positions: of the intervals on the horizontal axis.
+      intervals: one at each position.
+      **line: of matplotlib's `errorbar`.
+    """
+    estimates, low, high = drawable(intervals).reshape(-1, 3).T
+    spread = np.abs([low - estimates, high - estimates])
+    return axes.errorbar(positions, estimates, spread, **line)
 
 
 def wrap(title: str, width: float) -> str:
