@@ -64,9 +64,7 @@ def flop_per_epoch(level: int, batch_size: int) -> int:
 
 def _make_sweep(levels, devices) -> lvm_jax.Sweep:
     learner, hyperparams = _LEARNERS[_LEARNER.value]
-    if _LEARNER.value != "nvil":
-        cli.refuse(f"--learner {_LEARNER.value}", "critic")
-    else:
+    if _LEARNER.value == "nvil":
         learner = functools.partial(learner, use_critic=_CRITIC.value)
     task = noisy_or.task(noisy_or.make("IMG", lvm_jax.key(0)), learner)
     plan = benchmark.plan(levels, hyperparams)
@@ -75,6 +73,8 @@ def _make_sweep(levels, devices) -> lvm_jax.Sweep:
 
 def main() -> None:
     """Measures and prints."""
+    if _LEARNER.value != "nvil":
+        cli.refuse(f"--learner {_LEARNER.value}", "critic")
     benchmark.report(
         [int(level) for level in _LEVELS.value],
         _make_sweep,
