@@ -26,6 +26,7 @@ MATCH_SQUARED_DISTANCE = 0.002  # as in the study
 # 1e-4), and guards of 1e-4 merge such pairs and raise the error tenfold, while guards
 # of 1e-5 and below recover what float64 does.
 _GUARD = {"float32": 1e-6, "float64": 1e-11}
+_FACTORED_AT_ONCE = 32  # rows of a matrix that LAPACK is given; fastest on a CPU
 
 
 class SparseCoding(NamedTuple):
@@ -164,10 +165,27 @@ def _map_one_by_one(axis_size, in_batched, gram):
     return inverse, True
 
 
+def _by_halves(gram: chex.Array) -> chex.Array:
+    """L^-1 [K, K], of factors of small matrices and products between them.
+
+    With L = [[A, 0], [B, C]], it is [[A^-1, 0], [-C^-1 B A^-1, C^-1]]. On a CPU that
+    takes two thirds of the time of one factor and its inverse, or less.
+    """
+    size = len(gram)
+    if size <= _FACTORED_AT_ONCE:
+        return _one_by_one(gram)
+    half = size // 2
+    first = _by_halves(gram[:half, :half])
+    below = gram[half:, :half] @ first.T
+    second = _by_halves(gram[half:, half:] - below @ below.T)
+    upper_right = jnp.zeros((half, size - half), gram.dtype)
+    return jnp.block([[first, upper_right], [-(second @ below) @ first, second]])
+
+
 @jax.custom_jvp
 def _inverse_factor(gram: chex.Array) -> chex.Array:
     """L^-1 [K, K] of the Cholesky factor L of a positive definite matrix."""
-    return _one_by_one(gram)
+    return _by_halves(gram)
 
 
 @_inverse_factor.defjvp
