@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from lvm_jax.pcfg import Live, Pcfg, parse
+from lvm_jax.pcfg import Live, Pcfg, data, parse, task
 from lvm_jax.pcfg import grammar as pcfg
+from lvm_jax.types import Dataset
 
 _N, _T, _V = 3, 4, 7  # as in one of the study's files, to compile once
 _MAX_WORDS = 7
@@ -412,6 +413,37 @@ def test_sampling_refuses_lengths_that_do_not_occur():
         pcfg.sample(jax.random.key(0), short, 1, min_words=4, max_words=4)
     with pytest.raises(ValueError, match="got 5 to 4"):
         pcfg.sample(jax.random.key(0), short, 1, min_words=5, max_words=4)
+
+
+def test_limits_of_length_that_make_no_sense_are_refused(proper):
+    share = data.log_length_share(proper, 2, 6)
+    assert -1 < share < 0
+    with pytest.raises(ValueError, match=r"of at least 2 words, .* got 1 to 6"):
+        data.log_length_share(proper, 1, 6)
+    with pytest.raises(ValueError, match="at least 1 sentence, got 0"):
+        data.from_truth("none", jax.random.key(0), proper, 0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([0, 1], r"mine: expected sentences \[N, L\] of whole numbers, got int64 of"),
+        ([[0.0, 1.0]], "of whole numbers, got float64 of shape"),
+        ([[0, 1], [0, 5]], "mine: expected words below 5, got 5"),
+        ([[0, 1], [-1, 1]], r"-1 after the last one, got \[-1, 1\] in sentence 2"),
+        ([[0, -7]], r"words from 0 on, .* got \[0, -7\] in sentence 1"),
+    ],
+)
+def test_sentences_of_other_words_are_refused(samples, message):
+    dataset = Dataset("mine", np.array(samples))
+    with pytest.raises(ValueError, match=message):
+        task(dataset, num_words=5, batch_size=1)
+
+
+@pytest.mark.parametrize("name", ["num_parsed", "num_buckets"])
+def test_counts_of_a_task_are_positive(name):
+    with pytest.raises(ValueError, match=f"{name} of at least 1, got 0"):
+        task(Dataset("mine", np.zeros((9, 2), int)), **{name: 0})
 
 
 def test_words_are_counted_alike_on_an_accelerator(monkeypatch):

@@ -183,8 +183,11 @@ def from_truth(
       Dataset with sentences [N, L], padded by -1, as samples.
 
     Raises:
-      ValueError: if the grammar is improper or such lengths hardly occur.
+      ValueError: if the grammar is improper, such lengths hardly occur, or N is not
+        positive.
     """
+    if num_samples < 1:
+        raise ValueError(f"expected at least 1 sentence, got {num_samples}")
     samples = pcfg.sample(
         key, truth, num_samples, min_words=min_words, max_words=max_words
     )
@@ -202,6 +205,10 @@ def log_length_share(grammar: Pcfg, min_words: int, max_words: int) -> float:
     """log P(min_words <= length <= max_words) in nats.
 
     Sentences drawn under limits of length come from P(sentence) over this.
+
+    Raises:
+      ValueError: if the limits make no sense.
     """
+    pcfg.check_lengths(min_words, max_words)
     log_probs = pcfg.log_length_probs(grammar, max_words)
     return float(jax.nn.logsumexp(jnp.asarray(log_probs[min_words - 2 :])))

@@ -1,6 +1,5 @@
 """What two grammars' trees have in common, and which true symbols are recovered."""
 
-import collections
 from typing import Any, NamedTuple
 
 import chex
@@ -149,8 +148,24 @@ def _total_variation(a: chex.Array, b: chex.Array) -> chex.Array:
     return 0.5 * distances
 
 
+def _with_trees(truth: Truth | Pcfg, held_out: Any) -> Truth:
+    if isinstance(truth, Pcfg):
+        truth = annotate(truth, held_out)
+    if not jax.tree.leaves(truth.sentences):
+        raise ValueError("expected sentences whose trees are compared, got none")
+    return truth
+
+
+def _live(model: Pcfg, live: Live | None) -> Live:
+    if live is None:
+        return Live(
+            jnp.ones(model.log_root.shape[0]), jnp.ones(model.log_emissions.shape[0])
+        )
+    return Live(*live)
+
+
 def recover(
-    truth: Truth | Pcfg, model: Pcfg, live: Live, held_out: Any = None
+    truth: Truth | Pcfg, model: Pcfg, live: Live | None = None, held_out: Any = None
 ) -> Recovery:
     """Which symbols of the true grammar a learned one has.
 
@@ -163,7 +178,7 @@ def recover(
       truth: of N* nonterminals and T* preterminals; a Pcfg is given its trees of the
         held-out sentences.
       model: Pcfg with N nonterminals and T preterminals.
-      live: masks of the learned symbols.
+      live: masks of the learned symbols; None if there is no padding.
       held_out: tree of sentences [n, L]; only where the truth has none.
 
     Returns:
@@ -171,10 +186,11 @@ def recover(
       true nonterminals matched by their spans, `f1`, the share of the true trees'
       spans that the learned trees have, and `f1_inner`, the same without the spans of
       whole sentences.
+
+    Raises:
+      ValueError: if there are no sentences to compare trees of.
     """
-    if isinstance(truth, Pcfg):
-        truth = annotate(truth, held_out)
-    live = Live(*live)
+    truth, live = _with_trees(truth, held_out), _live(model, live)
     spans, usage = compare(truth, model)
     emissions = model.log_emissions
     preterminals = recovery.recover(
@@ -189,17 +205,16 @@ def recover(
     nonterminals = recovery.assign(
         1 - spans.labelled_f1(), live.nonterminals > 0, MATCH_LABELLED_ERROR
     )
-    # JAX would sort the keys of a plain dict, and with them the columns of tables.
-    measures = collections.OrderedDict(
-        num_nonterminals_recovered=(nonterminals >= 0).sum(),
-        f1=spans.f1(),
-        f1_inner=spans.f1_inner(),
-    )
+    measures = {
+        "num_nonterminals_recovered": (nonterminals >= 0).sum(),
+        "f1": spans.f1(),
+        "f1_inner": spans.f1_inner(),
+    }
     return preterminals._replace(measures=measures)
 
 
 def recover_nonterminals(
-    truth: Truth | Pcfg, model: Pcfg, live: Live, held_out: Any = None
+    truth: Truth | Pcfg, model: Pcfg, live: Live | None = None, held_out: Any = None
 ) -> Recovery:
     """Which nonterminals of the true grammar a learned one has.
 
@@ -210,19 +225,20 @@ def recover_nonterminals(
     Args:
       truth: of N* nonterminals; a Pcfg is given its trees of the held-out sentences.
       model: Pcfg with N nonterminals.
-      live: masks of the learned symbols.
+      live: masks of the learned symbols; None if there is no padding.
       held_out: tree of sentences [n, L]; only where the truth has none.
 
     Returns:
       Recovery of the nonterminals.
+
+    Raises:
+      ValueError: if there are no sentences to compare trees of.
     """
-    if isinstance(truth, Pcfg):
-        truth = annotate(truth, held_out)
-    spans, _ = compare(truth, model)
+    spans, _ = compare(_with_trees(truth, held_out), model)
     usage = spans.learned / jnp.maximum(spans.total, 1)
     return recovery.recover(
         1 - spans.labelled_f1(),
-        live=Live(*live).nonterminals,
+        live=_live(model, live).nonterminals,
         used=usage >= LEAST_USAGE,
         distance=jnp.full((usage.size, usage.size), recovery.FORBIDDEN),
         weight=usage,

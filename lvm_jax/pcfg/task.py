@@ -10,7 +10,7 @@ from lvm_jax.numerics import settings, split
 from lvm_jax.pcfg import grammar as pcfg
 from lvm_jax.pcfg import recovery
 from lvm_jax.pcfg.corpus import bucket_lengths, to_buckets
-from lvm_jax.pcfg.grammar import Live
+from lvm_jax.pcfg.grammar import PAD, Live
 from lvm_jax.pcfg.maximum_likelihood import maximum_likelihood
 from lvm_jax.types import Buckets, Dataset, Learner, Task
 
@@ -46,14 +46,22 @@ def task(
       Task whose truth is a recovery.Truth.
 
     Raises:
-      ValueError: if there are too few sentences.
+      ValueError: if there are too few sentences, one has a word that is none of V or
+        padding before its end, or a number of the others is not positive.
     """
-    sentences, grammar = np.asarray(dataset.samples), dataset.truth
+    for name, number in (("parsed", num_parsed), ("buckets", num_buckets)):
+        if number < 1:
+            raise ValueError(f"expected num_{name} of at least 1, got {number}")
+    sentences, grammar = _check_sentences(dataset), dataset.truth
     if num_words is None:
         num_words = (
             int(sentences.max()) + 1
             if grammar is None
             else grammar.log_emissions.shape[1]
+        )
+    if sentences.max() >= num_words:
+        raise ValueError(
+            f"{dataset.name}: expected words below {num_words}, got {sentences.max()}"
         )
     seed = None if dataset.recipe else split_seed
     held_out, train = split(sentences, num_held_out, seed)
@@ -76,6 +84,26 @@ def task(
         recover=recovery.recover,
         recipe=recipe,
     )
+
+
+def _check_sentences(dataset: Dataset) -> np.ndarray:
+    """The sentences [N, L] of a data set, whole numbers padded by -1 at the end."""
+    sentences = np.asarray(dataset.samples)
+    if sentences.ndim != 2 or not sentences.size or sentences.dtype.kind not in "iu":
+        raise ValueError(
+            f"{dataset.name}: expected sentences [N, L] of whole numbers, got "
+            f"{sentences.dtype} of shape {sentences.shape}"
+        )
+    is_word = sentences != PAD
+    is_wrong = (is_word & (sentences < 0)).any(1)
+    is_wrong |= (is_word[:, 1:] & ~is_word[:, :-1]).any(1)
+    if is_wrong.any():
+        row = int(is_wrong.argmax())
+        raise ValueError(
+            f"{dataset.name}: expected words from 0 on, and {PAD} after the last one, "
+            f"got {sentences[row].tolist()} in sentence {row + 1}"
+        )
+    return sentences
 
 
 def of_nonterminals(task: Task) -> Task:
