@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import numbers
 from collections.abc import Iterator, Sequence
 
 import chex
@@ -60,10 +61,10 @@ def key(seed: int) -> chex.PRNGKey:
     """The random key of a seed, the same whatever JAX's settings are.
 
     Raises:
-      ValueError: if the seed is not from 0 to 2**32 - 1.
+      ValueError: if the seed is not a whole number from 0 to 2**32 - 1.
     """
-    if not 0 <= seed < _SEEDS:
-        raise ValueError(f"expected a seed from 0 to {_SEEDS - 1}, got {seed}")
+    if not isinstance(seed, numbers.Integral) or not 0 <= seed < _SEEDS:
+        raise ValueError(f"expected a seed from 0 to {_SEEDS - 1}, got {seed!r}")
     return jax.random.wrap_key_data(
         np.array([0, seed], np.uint32), impl=_IMPLEMENTATION
     )
@@ -132,6 +133,15 @@ def log_sigmoid(logit: chex.Array) -> chex.Array:
 def _log_sigmoid_jvp(primals, tangents):
     (logit,), (tangent,) = primals, tangents
     return log_sigmoid(logit), tangent / (1.0 + jnp.exp(logit))
+
+
+def row_sums(x: chex.Array) -> chex.Array:
+    """Sums over the last axis: [...] from [..., D].
+
+    As a product with ones: XLA's reductions on a CPU round differently from one shape
+    of what stands beside a row to another.
+    """
+    return jnp.matmul(x, jnp.ones(x.shape[-1]), precision="highest")
 
 
 def _hash(x: chex.Array) -> chex.Array:
@@ -315,8 +325,8 @@ def split(
 
     Args:
       samples: [N, ...].
-      num_held_out: how many are held out; 1000, or a tenth of fewer than 10 000, if
-        None.
+      num_held_out: how many are held out; 1000, or a tenth of fewer than 10 000 but two
+        at least, if None.
       seed: of a random choice; the first ones are held out if None.
 
     Returns:

@@ -190,6 +190,10 @@ def test_what_recurs_is_true_if_it_matches_a_truth(calibrated):
     assert found.recalls(0.0).tolist() == [0.5, 0.5]
 
 
+def _refuse_to_redraw(key, task, latents):
+    raise ValueError(f"expected to redraw {len(latents['prior'])} latents")
+
+
 def test_what_cannot_be_calibrated_is_refused(networks):
     plan = lvm_jax.Plan(
         levels=(4,), seeds=(0, 1), settings={"a": noisy_or.NvilHyperparams()}
@@ -205,6 +209,10 @@ def test_what_cannot_be_calibrated_is_refused(networks):
     for more in ({"level": 3}, {"level": 1, "setting": "z"}):
         with pytest.raises(ValueError, match="of the results, got"):
             lvm_jax.calibrate(task, results, **more)
+    found = lvm_jax.consensus(task, results, share=0.0)
+    with pytest.raises(ValueError, match="expected to redraw"):
+        task = dataclasses.replace(task, redraw=_refuse_to_redraw)
+        lvm_jax.calibrate(task, results, level=1, found=found)
     with pytest.raises(ValueError, match="at least 1 data set, got 0"):
         lvm_jax.calibrate(task, results, level=1, num_data_sets=0)
     task = dataclasses.replace(task, redraw=None)

@@ -9,13 +9,16 @@ import pathlib
 import shutil
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
 import lvm_jax
 from lvm_jax import sparse_coding
 from lvm_jax.files import archive, regular
+from lvm_jax.sweep.run import Record
 from lvm_jax.training import WorkdirError, workdir
+from lvm_jax.training.checkpoint import _as_records
 
 _WAVE = "waves/0000"
 
@@ -177,6 +180,20 @@ def test_a_stop_at_any_file_leaves_the_checkpoint_before_or_the_new_one(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _check_goes_on(run, trained)
+
+
+def test_records_come_back_whatever_metrics_are_called():
+    values = np.arange(6.0).reshape(2, 3)
+    record = Record(
+        train={"loss/a": values, "loss/b/c": -values},
+        held_out={"loss": values},
+        recovery={},
+        trace={"path": values},
+        diverged=values > 3,
+    )
+    (back,) = _as_records(archive.flatten((record,)))
+    assert back.train.keys() == record.train.keys()
+    jax.tree.map(np.testing.assert_array_equal, back, record)
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(run):

@@ -93,9 +93,16 @@ def test_keys_are_jax_s_whatever_its_settings():
         key = numerics.key(7)
     np.testing.assert_array_equal(jax.random.key_data(key), expected)
     assert key.dtype == jax.random.key(7, impl="threefry2x32").dtype
-    for seed in (-1, 2**32):
+    for seed in (-1, 2**32, 0.5):
         with pytest.raises(ValueError, match=f"from 0 to 4294967295, got {seed}"):
             numerics.key(seed)
+
+
+def test_row_sums_are_sums_and_do_not_depend_on_what_stands_beside():
+    rows = np.random.default_rng(0).normal(size=(50, 37)).astype(np.float32)
+    sums = jax.jit(numerics.row_sums)
+    np.testing.assert_allclose(sums(rows), rows.sum(-1, dtype=float), atol=1e-5)
+    np.testing.assert_array_equal(sums(rows[:8]), sums(rows)[:8])
 
 
 def test_split_holds_every_sample_once():

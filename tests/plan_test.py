@@ -1,6 +1,7 @@
 """Levels, settings and seeds of a plan, and the groups that they are padded in."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,6 +12,10 @@ from lvm_jax.sweep import Plan, plan
 from lvm_jax.sweep.plan import RunName
 
 _RATES = noisy_or.NvilHyperparams()
+
+
+class _Clashing(NamedTuple):
+    level: int
 
 
 def _plan(levels, seeds, names=("a",)):
@@ -47,6 +52,10 @@ def test_plan_takes_levels_of_several_kinds():
 def test_a_plan_makes_tuples_of_lists():
     made = _plan([8, 16], range(2))
     assert (made.levels, made.seeds) == ((8, 16), (0, 1))
+    made = _plan(np.array([8, 17]), np.arange(2))
+    assert (made.levels, made.seeds) == ((8, 17), (0, 1))
+    assert all(type(number) is int for number in (*made.levels, *made.seeds))
+    assert _plan([[5, 17]], range(2)).levels == ((5, 17),)
     assert plan.as_levels([[8, 16], [4, 4]]) == ((8, 16), (4, 4))
     assert plan.as_levels([8, 3]) == (8, 3)
 
@@ -69,6 +78,9 @@ def test_runs_of_a_level_and_seed_have_their_own_key():
         ({"seeds": (1, 1)}, "seeds without repeats"),
         ({"levels": (8.0,)}, "levels of at least 1 and below 2147483648, got 8.0"),
         ({"levels": ((),)}, r"levels of at least 1 and below 2147483648, got \(\)"),
+        ({"levels": (True,)}, "levels of at least 1 and below 2147483648, got True"),
+        ({"levels": 8}, "levels in a sequence, got 8"),
+        ({"levels": (8, (8,))}, r"levels of different names, got \(8, \(8,\)\)"),
         ({"seeds": (0, "1")}, "seeds from 0 to 2147483647, got 1"),
         (
             {"batch_size": 20.0},
@@ -85,6 +97,8 @@ def test_runs_of_a_level_and_seed_have_their_own_key():
         ({"settings": {}}, "settings by name, at least one"),
         ({"settings": _RATES}, "settings by name, at least one"),
         ({"settings": {"a": 0.1}}, "a NamedTuple of finite numbers as setting 'a'"),
+        ({"settings": {1: _RATES}}, "text as names of settings, got {1: "),
+        ({"settings": {"a": _Clashing(1)}}, "than columns of tables, got level"),
         ({"settings": {"a": {2: _RATES}}}, "for level 1 in setting 'a', got levels 2"),
         ({"settings": {"a": _RATES._replace(q_rate="x")}}, "finite numbers as setting"),
         ({"settings": {"a": _RATES._replace(q_rate=np.nan)}}, "finite numbers as"),

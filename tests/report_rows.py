@@ -1,14 +1,20 @@
 """Rows and results for tests of tables, figures and reports."""
 
 import types
+from typing import NamedTuple
 
 import numpy as np
 
+from lvm_jax.sweep import Plan
 from lvm_jax.types import level_name
 
 ELBO = {"held_out_elbo": "ELBO"}
 # An error, if it is taken for mathematics.
 NAME = "corpus $x^$"
+
+
+class _Rate(NamedTuple):
+    rate: float = 0.1
 
 
 def make_row(level, recovered, **more):
@@ -70,7 +76,11 @@ def make_results(settings=("slow",), levels=(8, 16), num_truths=8, num_seeds=3):
 
     return types.SimpleNamespace(
         name=NAME,
-        plan=types.SimpleNamespace(levels=levels, settings=dict.fromkeys(settings)),
+        plan=Plan(
+            levels=levels,
+            seeds=range(num_seeds),
+            settings=dict.fromkeys(settings, _Rate()),
+        ),
         epochs=np.arange(1, 5),
         history=history,
         num_truths=num_truths,

@@ -1,5 +1,7 @@
 """The standard report, of results and of results pooled."""
 
+import types
+
 import numpy as np
 import pytest
 from report_rows import NAME, make_results
@@ -140,6 +142,10 @@ def test_pooled_results_are_reported_over_samples(tmp_path):
     text = report.write(report.pool(parts), tmp_path)
     assert "over 3 truths and samples" in text and "(paired by data seed)" in text
     assert (tmp_path / "recovered_by_epoch.png").exists()
+    plan = parts[1].plan.expanded()
+    loaded = types.SimpleNamespace(**{**vars(parts[1]), "plan": plan})
+    assert loaded.plan != parts[1].plan  # as `lvm_jax.load` has it
+    report.pool({0: parts[0], 1: loaded})
     with pytest.raises(ValueError, match="at least one sample, got none"):
         report.pool({})
     with pytest.raises(ValueError, match=r"of one plan, .* of data seeds 0, 1"):

@@ -1,9 +1,11 @@
 """Training from Python: it resumes, grows, stops, and depends on no setting of JAX."""
 
 import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -17,6 +19,7 @@ import lvm_jax
 from lvm_jax import noisy_or, sparse_coding
 from lvm_jax.sweep import Plan, Sweep, devices
 from lvm_jax.training import Progress, WorkdirError, describe, workdir
+from lvm_jax.training.identity import identity
 
 _STUDY = sparse_coding.AlternatingMinimizationHyperparams()
 _EPOCHS = 12
@@ -166,12 +169,16 @@ def test_without_a_limit_waves_fit_into_what_a_device_has(monkeypatch):
 
 def test_signals_are_what_they_were_once_training_has_ended():
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    stop = lvm_jax.Interruption()
-    try:
-        assert all(signal.getsignal(number) != before[number] for number in _SIGNALS)
-    finally:
-        stop.close()
-    assert {number: signal.getsignal(number) for number in _SIGNALS} == before
+    with socket.socket() as own:
+        own.setblocking(False)
+        woken = signal.set_wakeup_fd(own.fileno())  # as asyncio has one
+        try:
+            with lvm_jax.Interruption() as stop:
+                assert not stop()
+                assert all(signal.getsignal(of) != before[of] for of in _SIGNALS)
+            assert {of: signal.getsignal(of) for of in _SIGNALS} == before
+        finally:
+            assert signal.set_wakeup_fd(woken) == own.fileno()
 
 
 def test_an_interruption_leaves_no_thread_and_no_descriptor():
@@ -312,6 +319,10 @@ def test_a_workdir_goes_on_with_the_data_it_began_with(tmp_path, trained):
     _check_same(_train(task, workdir=path), trained)
 
 
+def _recover_alike(truth, model, live, held_out):
+    return sparse_coding.recover(truth, model, live, held_out)
+
+
 def test_other_data_are_refused(tmp_path):
     path = tmp_path / "run"
     _train(epochs=4, workdir=path)
@@ -325,6 +336,18 @@ def test_other_data_are_refused(tmp_path):
         _train(own, workdir=path)
     with pytest.raises(WorkdirError, match=r"batch_size=10 \(there 20\)"):
         _train(plan=_plan(batch_size=10), workdir=path)
+    other = dataclasses.replace(_task(), recover=_recover_alike)
+    with pytest.raises(WorkdirError, match=r"recover\.function=\S+_recover_alike "):
+        _train(other, workdir=path)
+
+
+def test_a_task_is_known_by_the_numbers_of_arrays_applied_to_its_learner():
+    def of(weights):
+        learner = functools.partial(_task().learner, weights=weights)
+        return identity(dataclasses.replace(_task(), learner=learner), _plan(), 2)
+
+    assert of(np.ones(3)) == of(np.ones(3))
+    assert of(np.ones(3)) != of(np.zeros(3)) != of(np.zeros(4))
 
 
 def test_own_data_are_known_by_their_numbers(tmp_path):
@@ -380,10 +403,17 @@ def test_fewer_epochs_than_there_are_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["epochs", "checkpoint_every"])
 def test_arguments_out_of_range_are_refused(tmp_path, name):
-    for value in (0, 2**31):
+    for value in (0, 2**31, 1.5):
         with pytest.raises(ValueError, match=f"from 1 to 2147483647, got {value}"):
             _train(workdir=tmp_path / "run", **{name: value})
+    with pytest.raises(ValueError, match="a memory_limit above 0 bytes, got nan"):
+        _train(workdir=tmp_path / "run", memory_limit=float("nan"))
     assert not (tmp_path / "run").exists()
+
+
+def test_progress_may_be_silent(capsys):
+    _train(plan=_plan((4,), (0,)), epochs=1, progress=None)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_measure_is_of_every_kept_model(whole):

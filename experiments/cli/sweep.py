@@ -252,21 +252,19 @@ class Sweep:
         **more: Any,
     ) -> lvm_jax.Results:
         """Trains in a workdir; the process ends here after a signal."""
-        stop = Interruption()
-        try:
-            results = lvm_jax.train(
-                task,
-                plan,
-                num_epochs,
-                checkpoint_every=self._whole["checkpoint_every"].value,
-                stop=stop,
-                **where,
-                **more,
-            )
-        except lvm_jax.Stopped:
-            sys.exit(stop.status or _EXIT_STOPPED)
-        finally:
-            stop.close()
+        with Interruption() as stop:
+            try:
+                results = lvm_jax.train(
+                    task,
+                    plan,
+                    num_epochs,
+                    checkpoint_every=self._whole["checkpoint_every"].value,
+                    stop=stop,
+                    **where,
+                    **more,
+                )
+            except lvm_jax.Stopped:
+                sys.exit(stop.status or _EXIT_STOPPED)
         if stop():
             sys.exit(stop.status)
         return results

@@ -60,7 +60,7 @@ def pool(results: Mapping[int, Any]) -> Pooled:
     first, *others = parts = list(results.values())
     for other in others:
         if (
-            other.plan != first.plan
+            other.plan.expanded() != first.plan.expanded()
             or other.num_truths != first.num_truths
             or not np.array_equal(other.epochs, first.epochs)
             or other.history.keys() != first.history.keys()

@@ -23,6 +23,8 @@ CPU_BLOCK = 4  # runs at once on a core: 7% slower than all, and fewer idle core
 _KEY_LIMIT = 1 << 31  # of what is folded into a random key
 _MAX_RUNS = 1 << 20  # whose names and rows alone take a gigabyte
 _SIGNIFICANT_BITS = 4  # of a width: no more than an eighth is padding
+# What tables say of a run beside its hyperparameters.
+_COLUMNS = {"dataset", "level", "setting", "seed", "epoch", "objective", "diverged"}
 
 
 class Schedule(NamedTuple):
@@ -83,12 +85,18 @@ class Plan:
           ValueError: if a field is out of range.
         """
         for name in ("levels", "seeds"):
-            values = tuple(itertools.islice(getattr(self, name), _MAX_RUNS + 1))
+            given = getattr(self, name)
+            if not isinstance(given, Iterable):
+                raise ValueError(f"expected {name} in a sequence, got {given!r}")
+            values = itertools.islice(given, _MAX_RUNS + 1)
+            values = tuple(jax.tree.map(_plain, as_levels(values)))
             object.__setattr__(self, name, values)
             if len(values) > _MAX_RUNS:
                 raise ValueError(f"expected at most {_MAX_RUNS} {name}, got more")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"expected {name} without repeats, got {values}")
+        if len(set(map(level_name, self.levels))) < len(self.levels):
+            raise ValueError(f"expected levels of different names, got {self.levels}")
         for level in self.levels:
             parts = jax.tree.leaves(level)
             if not parts or not all(_is_whole(part, 1, _KEY_LIMIT) for part in parts):
@@ -125,6 +133,8 @@ class Plan:
             raise ValueError(
                 f"expected settings by name, at least one, got {self.settings!r}"
             )
+        if not all(isinstance(name, str) for name in self.settings):
+            raise ValueError(f"expected text as names of settings, got {self.settings}")
         for setting, level in itertools.product(self.settings, self.levels):
             values = self.hyperparams(level, setting)
             fields = getattr(values, "_fields", None)
@@ -138,6 +148,11 @@ class Plan:
                     f"expected settings of the same hyperparameters, "
                     f"{', '.join(self.hyperparam_names)}, got {', '.join(fields)}"
                 )
+        if clash := _COLUMNS.intersection(self.hyperparam_names):
+            raise ValueError(
+                "expected hyperparameters with other names than columns of tables, got "
+                f"{', '.join(sorted(clash))}"
+            )
 
     def hyperparams(self, level: Level, setting: str) -> Hyperparams:
         """The numbers of a level's runs at a setting.
@@ -155,6 +170,14 @@ class Plan:
             )
         return values[level]
 
+    def expanded(self) -> "Plan":
+        """The same plan, with the numbers of every setting at every level."""
+        settings = {
+            name: {level: self.hyperparams(level, name) for level in self.levels}
+            for name in self.settings
+        }
+        return dataclasses.replace(self, settings=settings)
+
     @property
     def schedule(self) -> Schedule:
         """How the plan cuts training."""
@@ -166,8 +189,15 @@ class Plan:
         return self.hyperparams(self.levels[0], next(iter(self.settings)))._fields
 
 
+def _plain(value: Any) -> Any:
+    """Python's own integer of a whole number of any other type."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_whole else value
+
+
 def _is_whole(value: Any, least: int, limit: int) -> bool:
-    return isinstance(value, numbers.Integral) and least <= value < limit
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_whole and least <= value < limit
 
 
 def _is_finite(value: Any, precision: str) -> bool:

@@ -63,7 +63,8 @@ def agreement(task: Task, results: Results) -> dict[Level, np.ndarray]:
     for level, setting in _places(results):
         of = compared(task, results, level, setting)
         matched = matches(task, results, of, of)
-        shares[level].append(np.asarray(recovery.agreement(matched, of.kept)))
+        with np.errstate(invalid="ignore"):  # NaN where none survives
+            shares[level].append(np.asarray(recovery.agreement(matched, of.kept)))
     return {level: np.stack(of_level) for level, of_level in shares.items()}
 
 
@@ -120,7 +121,9 @@ def consensus(
 
 
 def recommend(
-    task: Task, results: Results, found: Mapping[Level, list[Consensus]] | None = None
+    task: Task,
+    results: Results,
+    found: Mapping[Level, Sequence[Consensus]] | None = None,
 ) -> list[Recommendation]:
     """Which level's recurring latents to take; no truth is needed.
 

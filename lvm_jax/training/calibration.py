@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +68,7 @@ def calibrate(
     *,
     level: Level | None = None,
     setting: str | None = None,
+    found: Mapping[Level, Sequence[Consensus]] | None = None,
     num_data_sets: int = 4,
     workdir: str | os.PathLike | None = None,
     train: Callable[..., Results] = train,
@@ -81,6 +82,7 @@ def calibrate(
       level: whose recurring latents make the truth, and that is trained again; the
         recommended one if None.
       setting: likewise; the first one if None.
+      found: of `consensus`, of the same; None if that is to be done.
       num_data_sets: S, to be redrawn.
       workdir: a directory for theirs; None to train in memory. As `train` has it, the
         same call goes on after any interruption; other latents have other workdirs,
@@ -105,12 +107,15 @@ def calibrate(
             raise ValueError(f"expected a {name} of the results, got {value!r}")
     if num_data_sets < 1:
         raise ValueError(f"expected at least 1 data set, got {num_data_sets}")
+    if task.redraw is None:
+        raise ValueError(f"expected a task with `redraw`, got {task.name} without")
     place = list(plan.settings).index(setting)
+    found = consensus(task, results) if found is None else found
     if level is None:
-        level = recommend(task, results)[place].level
+        level = recommend(task, results, found)[place].level
         if level is None:
             raise ValueError("expected a level to recommend, got none: nothing recurs")
-    recurs = consensus(task, results)[level][place]
+    recurs = found[level][place]
     drawn = _redraw(task, recurs, num_data_sets)
     numbers = {setting: plan.hyperparams(level, setting)}
     plan = dataclasses.replace(plan, levels=(level,), settings=numbers)
@@ -138,8 +143,6 @@ def _digest(recurs: Consensus) -> str:
 
 def _redraw(task: Task, recurs: Consensus, number: int) -> list[Task]:
     """Tasks like another one whose truth is what recurs, as many as are asked for."""
-    if task.redraw is None:
-        raise ValueError(f"expected a task with `redraw`, got {task.name} without")
     if not len(recurs.member):
         raise ValueError("expected latents that recur, got none")
     return [

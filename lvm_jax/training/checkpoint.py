@@ -233,7 +233,7 @@ def _as_records(arrays: dict[str, np.ndarray]) -> tuple[Record, ...]:
     """The records that `archive.flatten` made arrays of, such as 0/train/elbo."""
     groups = {}
     for name, array in arrays.items():
-        group, field, *metric = name.split("/")
+        group, field, *metric = name.split("/", 2)  # A metric's own name may have one.
         record = groups.setdefault(int(group), {field: {} for field in Record._fields})
         if metric:
             record[field][metric[0]] = array

@@ -50,10 +50,10 @@ def identity(task: Task, plan: Plan, block: int | None) -> dict[str, Any]:
     recipe = task.recipe
     if recipe is None:
         recipe = {"sha256": digest(data_arrays(task))}
-    traced = {"trace": _describe(task.trace)} if task.trace else {}
+    seen = {"trace": task.trace, "recover": task.recover if task.has_recovery else None}
     return _as_json(
         {
-            **traced,
+            **{name: _describe(of) for name, of in seen.items() if of is not None},
             "name": task.name,
             "data": recipe,
             "learner": _describe(task.learner),
@@ -94,10 +94,9 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
     settings = {
         name: {
-            level_name(level): plan.hyperparams(level, name)._asdict()
-            for level in plan.levels
+            level_name(level): numbers._asdict() for level, numbers in levels.items()
         }
-        for name in plan.settings
+        for name, levels in plan.expanded().settings.items()
     }
     return _as_json({**fields, "settings": settings})
 
@@ -147,7 +146,10 @@ def _describe(function: Any) -> dict[str, Any]:
 
 
 def _as_json(tree: Any) -> Any:
-    """The tree as it comes back from a file; what JSON lacks is named by its type."""
+    """The tree as it comes back from a file.
+
+    Arrays are there by digest; what else JSON lacks is named by its type.
+    """
     text = json.dumps(tree, default=_plain)
     return json.loads(text)
 
@@ -157,6 +159,8 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, np.ndarray | jax.Array):
+        return {"sha256": digest({"": np.asarray(value)})}
     if callable(value):
         return _describe(value)
     return type(value).__qualname__

@@ -22,7 +22,7 @@ class Interruption:
 
     A thread is told of signals the moment they come, to whichever thread, for Python
     runs no handler while the main thread is inside a compiled call. The second one ends
-    the process at once.
+    the process at once. As a context it ends by itself.
     """
 
     def __init__(self):
@@ -34,7 +34,9 @@ class Interruption:
         self.signal = None
         told, self._teller = socket.socketpair()
         self._teller.setblocking(False)
-        signal.set_wakeup_fd(self._teller.fileno(), warn_on_full_buffer=False)
+        self._woken = signal.set_wakeup_fd(
+            self._teller.fileno(), warn_on_full_buffer=False
+        )
         self._before = {
             number: signal.signal(number, lambda *_: None) for number in _SIGNALS
         }
@@ -57,10 +59,18 @@ class Interruption:
 
     def close(self) -> None:
         """Gives both signals back to what they were for before."""
-        signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(self._woken)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._teller.close()
+
+    def __enter__(self):
+        """Has taken over the signals already."""
+        return self
+
+    def __exit__(self, *error):
+        """Gives them back."""
+        self.close()
 
     def __call__(self) -> bool:
         """Whether a signal has come."""

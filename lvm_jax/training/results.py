@@ -50,7 +50,9 @@ class Kept(NamedTuple):
     """The models that the runs of a level keep: S settings, R seeds.
 
     Attributes:
-      params: the learner's `params`, leaves [S, R, ...].
+      params: the learner's `params`, leaves [S, R, ...]. Latents are padded to the
+        width of the level's group; `Learner.model` of `params` and `live` has those
+        that are padding never on.
       live: [S, R, K] mask of the latents of the level.
       objective: [S, R]. Held-out objective of the models.
       epoch: [S, R] int. Epochs that they were learned for, 0 if a run diverged before
@@ -313,7 +315,10 @@ def save(results: Results, path: pathlib.Path | str) -> None:
 
 
 def load(path: pathlib.Path | str) -> Results:
-    """Reads the results of a workdir whose training has ended; needs no learner.
+    """Reads the results of a workdir; needs no learner.
+
+    They are of the last training there that has ended; of one that is to add to it and
+    has been interrupted, nothing is in them.
 
     Args:
       path: the workdir.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import numbers
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -37,6 +38,10 @@ _SHARE = 0.9  # of memory; the rest is for what the compiler does not plan
 def never() -> bool:
     """Does not stop."""
     return False
+
+
+def _silently(progress: Progress) -> None:
+    """Shows nothing."""
 
 
 class _Sweeps:
@@ -75,7 +80,7 @@ def train(
     devices: Sequence[jax.Device] | None = None,
     overwrite: bool = False,
     stop: Callable[[], bool] = never,
-    progress: Callable[[Progress], None] = show,
+    progress: Callable[[Progress], None] | None = show,
 ) -> Results:
     """Trains every run of a plan, or what a workdir does not hold of it yet.
 
@@ -98,7 +103,8 @@ def train(
       overwrite: whether to remove the results in the workdir first, once all else is
         checked; what is there besides stays, and is named in a warning.
       stop: polled after each compiled call.
-      progress: called before the first compiled call of a wave and after each.
+      progress: called before the first compiled call of a wave and after each; None
+        for nothing.
 
     Returns:
       Results.
@@ -114,8 +120,10 @@ def train(
         ("num_epochs", num_epochs),
         ("checkpoint_every", checkpoint_every),
     ):
-        if not 1 <= value <= _MAX_EPOCHS:
-            raise ValueError(f"expected {name} from 1 to {_MAX_EPOCHS}, got {value}")
+        if not isinstance(value, numbers.Integral) or not 1 <= value <= _MAX_EPOCHS:
+            raise ValueError(f"expected {name} from 1 to {_MAX_EPOCHS}, got {value!r}")
+    if memory_limit is not None and not memory_limit > 0:
+        raise ValueError(f"expected a memory_limit above 0 bytes, got {memory_limit}")
     path = None if workdir is None else pathlib.Path(workdir)
     check_alike(
         lambda: _call(
@@ -134,7 +142,7 @@ def train(
     asked, num_truths = identity(task, plan, whole.block), whole.num_truths
     del whole
     directory = path if jobs.is_first_process() else None
-    loop = Loop(num_epochs, checkpoint_every, stop, progress)
+    loop = Loop(num_epochs, checkpoint_every, stop, progress or _silently)
     with contextlib.ExitStack() as stack:
         if directory is not None:
             stack.enter_context(opened(directory, None if overwrite else asked))
