@@ -22,9 +22,11 @@ from lvm_jax.training.agreement import (
 from lvm_jax.training.calibration import Calibration, calibrate
 from lvm_jax.training.interruption import Interruption
 from lvm_jax.training.measures import measure
+from lvm_jax.training.progress import Progress
 from lvm_jax.training.results import Results, load
-from lvm_jax.training.train import train
+from lvm_jax.training.train import describe, train
 from lvm_jax.training.wave import Stopped
+from lvm_jax.training.workdir import WorkdirError
 from lvm_jax.types import Buckets, Dataset, Info, Learner, Recovery, Task
 
 __all__ = [
@@ -36,15 +38,18 @@ __all__ = [
     "Interruption",
     "Learner",
     "Plan",
+    "Progress",
     "Recommendation",
     "Recovery",
     "Results",
     "Stopped",
     "Sweep",
     "Task",
+    "WorkdirError",
     "agreement",
     "calibrate",
     "consensus",
+    "describe",
     "dynamics",
     "key",
     "load",

@@ -96,6 +96,26 @@ def test_connected_latents_have_their_number_of_children(num_children):
     np.testing.assert_allclose(truth.failure.min(), 0.1, rtol=1e-6)
     np.testing.assert_allclose(truth.prior, 1 / 8, rtol=1e-6)
     assert (truth.failure[0] != truth.failure[1]).any()
+    with pytest.raises(ValueError, match="0 to 64 children of a latent, got 65"):
+        noisy_or.connected(jax.random.key(0), 65)
+
+
+def test_a_drawn_truth_is_the_same_whatever_jax_s_settings_are():
+    key = lvm_jax.key(0)
+    draws = {
+        noisy_or.random_unif: (key,),
+        noisy_or.connected: (key, 8),
+    }
+    for draw, given in draws.items():
+        expected = draw(*given)
+        with jax.enable_x64(True):
+            jax.tree.map(np.testing.assert_array_equal, draw(*given), expected)
+
+
+def test_the_study_has_no_training_of_other_learners():
+    dataset = noisy_or.make("IMG", jax.random.key(0), 10)
+    with pytest.raises(ValueError, match=r"a learner of the study, nvil, .* 'rloo'"):
+        noisy_or.training(dataset, "rloo")
 
 
 def test_img_flip_flips_two_columns_in_a_tenth_of_samples():

@@ -144,6 +144,10 @@ def test_log_likelihood_at_extreme_logits_matches_float64():
 
 
 def test_certain_probabilities_stay_finite():
+    with pytest.raises(ValueError, match=r"expected failures from 0 to 1, got 2$"):
+        noisy_or.from_probabilities([0.5], [[0.0, 2.0]], [1.0, 1.0])
+    with pytest.raises(ValueError, match=r"expected priors from 0 to 1, got nan"):
+        noisy_or.from_probabilities([np.nan], [[0.0, 1.0]], [1.0, 1.0])
     params = noisy_or.from_probabilities([0.5], [[0.0, 1.0]], [1.0, 1.0])
     x = _all_binary(2)
     log_joint = np.array(_log_joint(params, x[:, None], np.array([[0.0], [1.0]])))

@@ -7,7 +7,7 @@
 8
 >>> plan = lvm_jax.Plan(levels=(8, 16), seeds=range(2), settings=dict(
 ...     published=noisy_or.STUDY["IMG"], slow=noisy_or.NvilHyperparams(0.01, 0.01)))
->>> results = lvm_jax.train(noisy_or.task(dataset), plan, 2, progress=lambda _: None)
+>>> results = lvm_jax.train(noisy_or.task(dataset), plan, 2, progress=None)
 >>> results.history["num_recovered"].shape  # level, setting, seed, record
 (2, 2, 2, 2)
 """
@@ -29,24 +29,27 @@ from lvm_jax.noisy_or.mean_field import (
 from lvm_jax.noisy_or.model import (
     NoisyOr,
     from_probabilities,
+    latents,
     log_joint,
     log_likelihood,
     log_likelihood_given_latents,
     log_posterior,
     log_prior,
+    mask,
     recover,
     sample,
     sample_given_latents,
 )
 from lvm_jax.noisy_or.nvil import NvilHyperparams, nvil
 from lvm_jax.noisy_or.recognition import Recognition, importance_weighted_bound
-from lvm_jax.noisy_or.redraw import refit
+from lvm_jax.noisy_or.redraw import redraw, refit
 from lvm_jax.noisy_or.release import (
     read_dataset,
     read_model,
     read_params,
     read_truth,
 )
+from lvm_jax.noisy_or.revision import grown, pruned, renewed
 from lvm_jax.noisy_or.rloo import rloo
 from lvm_jax.noisy_or.study import (
     STUDY,
@@ -86,9 +89,11 @@ __all__ = [
     "em",
     "from_probabilities",
     "gradient_em",
+    "grown",
     "held_out_log_likelihood",
     "img",
     "importance_weighted_bound",
+    "latents",
     "local_expectation",
     "log_joint",
     "log_likelihood",
@@ -96,11 +101,13 @@ __all__ = [
     "log_posterior",
     "log_prior",
     "make",
+    "mask",
     "mean_field",
     "mean_field_posterior",
     "network",
     "nvil",
     "pack",
+    "pruned",
     "published",
     "random_unif",
     "read_dataset",
@@ -108,7 +115,9 @@ __all__ = [
     "read_params",
     "read_truth",
     "recover",
+    "redraw",
     "refit",
+    "renewed",
     "rloo",
     "sample",
     "sample_given_latents",

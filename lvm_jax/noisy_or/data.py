@@ -66,6 +66,7 @@ def unif(prior: float | None = None) -> NoisyOr:
     return _network(np.array(priors), np.stack(failures))
 
 
+@numerics.settings()
 @jax.jit
 def random_unif(key: chex.PRNGKey) -> NoisyOr:
     """Another draw of UNIF's truth: priors and failures as random as its own.
@@ -81,14 +82,26 @@ def random_unif(key: chex.PRNGKey) -> NoisyOr:
     return _network(prior, jnp.where(is_child, 1.0 - strength, 1.0))
 
 
-@jax.jit
+@numerics.settings()
 def connected(key: chex.PRNGKey, num_children: int) -> NoisyOr:
     """CON8, CON24: each latent has the same number of random children.
 
     Args:
       key: random key of the choice of children.
       num_children: children of each latent, chosen without replacement.
+
+    Raises:
+      ValueError: if there are not so many variables.
     """
+    if not 0 <= num_children <= NUM_OBSERVED:
+        raise ValueError(
+            f"expected 0 to {NUM_OBSERVED} children of a latent, got {num_children}"
+        )
+    return _connected(key, num_children)
+
+
+@jax.jit
+def _connected(key: chex.PRNGKey, num_children: chex.Array) -> NoisyOr:
 
     def children(key):
         ranks = jax.random.permutation(key, NUM_OBSERVED)

@@ -24,6 +24,7 @@ from lvm_jax.numerics import (
     LEAST_PROBABILITY,
     hashed_uniform,
     log_sigmoid,
+    row_sums,
     split_float,
     unpack_bits,
 )
@@ -245,6 +246,7 @@ def mean_field_posterior(
     live = jnp.ones(params.prior_logits.size) if live is None else live
     keys = key if key.ndim else jax.random.split(key, x.shape[0])
     of = terms(noisy_or.mask(params, live))
+    x = jnp.asarray(x, of.leak.dtype)
     return _side_by_side(
         functools.partial(_posterior, of, live, num_sweeps, num_draws), keys, x
     )
@@ -252,7 +254,7 @@ def mean_field_posterior(
 
 def elbo(params: NoisyOr, x: chex.Array, q: chex.Array, h: chex.Array) -> chex.Array:
     """[S, N] in nats: log P(x, h) - log q(h) of x [N, D], q [N, K], h [S, N, K]."""
-    log_q = jnp.log(jnp.where(h > 0, q, 1.0 - q)) @ jnp.ones(q.shape[-1])
+    log_q = row_sums(jnp.log(jnp.where(h > 0, q, 1.0 - q)))
     return noisy_or.log_joint(params, x, h) - log_q
 
 

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lvm_jax import recovery
 from lvm_jax.files.samples import check_binary
-from lvm_jax.numerics import log1mexp, log_sigmoid, uniforms
+from lvm_jax.numerics import log1mexp, log_sigmoid, row_sums, uniforms
 from lvm_jax.types import Recovery
 
 # Enumeration over 2^K latent states is refused above this.
@@ -77,8 +78,10 @@ def from_probabilities(
       NoisyOr in float32.
 
     Raises:
-      ValueError: if the shapes do not fit.
+      ValueError: if the shapes do not fit, or what is at hand is no probability.
     """
+    for name, given in (("priors", prior), ("failures", failure), ("noise", noise)):
+        _check_probabilities(given, name)
     prior, failure, noise = (
         jnp.asarray(p, jnp.float32) for p in (prior, failure, noise)
     )
@@ -89,6 +92,17 @@ def from_probabilities(
         )
 
     return _of_probabilities(prior, failure, noise)
+
+
+def _check_probabilities(values: Any, name: str) -> None:
+    if isinstance(values, jax.core.Tracer):
+        return
+    values = np.asarray(values)
+    is_one = (values >= 0) & (values <= 1)
+    if not is_one.all():
+        raise ValueError(
+            f"expected {name} from 0 to 1, got {values[~is_one].flat[0]:g}"
+        )
 
 
 @jax.jit
@@ -169,7 +183,8 @@ def sample_given_latents(
 
 def _log_off(params: NoisyOr, h: chex.Array) -> chex.Array:
     """log P(x_d = 0 | h): [..., D] from h [..., K]."""
-    return log_sigmoid(params.noise_logits) + h @ log_sigmoid(params.failure_logits)
+    by_latents = jnp.matmul(h, log_sigmoid(params.failure_logits), precision="highest")
+    return log_sigmoid(params.noise_logits) + by_latents
 
 
 def log_likelihood_given_latents(
@@ -186,9 +201,7 @@ def log_likelihood_given_latents(
       [...] log-probabilities.
     """
     log_off = _log_off(params, h)
-    # Sums as products with ones, here and below: XLA's reductions on a CPU round
-    # differently from one batch shape to another.
-    return jnp.where(x > 0, log1mexp(log_off), log_off) @ jnp.ones(x.shape[-1])
+    return row_sums(jnp.where(x > 0, log1mexp(log_off), log_off))
 
 
 def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
@@ -202,7 +215,7 @@ def log_prior(params: NoisyOr, h: chex.Array) -> chex.Array:
       [...] log-probabilities.
     """
     logits = params.prior_logits
-    return log_sigmoid(jnp.where(h > 0, logits, -logits)) @ jnp.ones(h.shape[-1])
+    return row_sums(log_sigmoid(jnp.where(h > 0, logits, -logits)))
 
 
 def log_joint(params: NoisyOr, x: chex.Array, h: chex.Array) -> chex.Array:

@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from lvm_jax.numerics import log_sigmoid, uniforms
+from lvm_jax.numerics import log_sigmoid, row_sums, uniforms
 
 _DRAWS_PER_CHUNK = 20
 
@@ -101,7 +101,7 @@ def log_prob(q_logits: chex.Array, h: chex.Array) -> chex.Array:
     Returns:
       [...] log-probabilities.
     """
-    return log_sigmoid(jnp.where(h > 0, q_logits, -q_logits)) @ jnp.ones(h.shape[-1])
+    return row_sums(log_sigmoid(jnp.where(h > 0, q_logits, -q_logits)))
 
 
 def importance_weighted_bound(

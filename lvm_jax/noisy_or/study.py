@@ -100,7 +100,14 @@ def training(dataset: Dataset, learner: str = "nvil") -> Training:
     Args:
       dataset: any.
       learner: one of "nvil", "mean_field", "em" and "gradient_em".
+
+    Raises:
+      ValueError: if the study has no such learner.
     """
+    if learner not in _TRAINING:
+        raise ValueError(
+            f"expected a learner of the study, {', '.join(_TRAINING)}, got {learner!r}"
+        )
     known = dataset.recipe is not None
     changes = _OF_DATASET.get((learner, dataset.name), {}) if known else {}
     return _TRAINING[learner]._replace(**changes)
@@ -124,6 +131,9 @@ def published(
     Returns:
       A setting, None where the study has none for the data set; and the epochs between
       two models that may be kept.
+
+    Raises:
+      ValueError: if the study has no such learner.
     """
     snapshot_every = training(dataset, learner).snapshot_every
     name = _SAME_AS.get(dataset.name, dataset.name)

@@ -17,7 +17,7 @@ from lvm_jax.noisy_or import model as noisy_or
 from lvm_jax.noisy_or import recognition
 from lvm_jax.noisy_or.model import NoisyOr
 from lvm_jax.noisy_or.recognition import Recognition
-from lvm_jax.numerics import unpack_bits
+from lvm_jax.numerics import row_sums, unpack_bits
 from lvm_jax.types import Info, Learner
 
 _DECAY = 0.8  # of the running mean and variance, as in the study
@@ -158,8 +158,7 @@ def score_function_loss(
 
 def elbo_info(elbo: chex.Array) -> Info:
     """The mean one-sample evidence lower bound in nats, as objective and metric."""
-    # A product with ones, for reductions may round differently beside other runs.
-    mean = elbo @ jnp.ones(elbo.size) / elbo.size
+    mean = row_sums(elbo) / elbo.size
     return Info(mean, {"elbo": mean})
 
 

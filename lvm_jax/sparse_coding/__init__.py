@@ -6,7 +6,7 @@
 >>> study = sparse_coding.AlternatingMinimizationHyperparams()
 >>> plan = lvm_jax.Plan(levels=(24, 48), seeds=range(2), settings={"study": study})
 >>> results = lvm_jax.train(
-...     sparse_coding.task(dataset), plan, 2, progress=lambda _: None)
+...     sparse_coding.task(dataset), plan, 2, progress=None)
 >>> results.kept[48].params.dictionary.shape  # setting, seed, column, variable
 (1, 2, 48, 100)
 """
@@ -30,7 +30,9 @@ from lvm_jax.sparse_coding.model import (
     SparseCoding,
     decode,
     encode,
+    latents,
     least_squares,
+    mask,
     normalise,
     recover,
     recover_by_usage,
@@ -38,6 +40,7 @@ from lvm_jax.sparse_coding.model import (
     squared_error,
     usage,
 )
+from lvm_jax.sparse_coding.redraw import redraw
 from lvm_jax.sparse_coding.release import (
     read_dataset,
     read_matrix,
@@ -57,8 +60,10 @@ __all__ = [
     "decode",
     "encode",
     "from_truth",
+    "latents",
     "least_squares",
     "make",
+    "mask",
     "masked",
     "normalise",
     "paired_columns",
@@ -68,6 +73,7 @@ __all__ = [
     "read_truth",
     "recover",
     "recover_by_usage",
+    "redraw",
     "sample",
     "squared_error",
     "task",

@@ -59,11 +59,14 @@ def task(
     )
 
 
-def true_error(task: Task, precision: str = "float32") -> float:
+def true_error(task: Task, precision: str = "float32") -> float | None:
     """Squared error of the held-out samples under the true dictionary, mean of them.
 
-    The encoder's threshold shrinks every code, so that it is not zero.
+    The encoder's threshold shrinks every code, so that it is not zero. None if there is
+    no truth.
     """
+    if task.truth is None:
+        return None
 
     def error(truth, x):
         h = sparse_coding.encode(truth, x)
