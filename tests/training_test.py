@@ -406,7 +406,7 @@ def test_arguments_out_of_range_are_refused(tmp_path, name):
     for value in (0, 2**31, 1.5):
         with pytest.raises(ValueError, match=f"from 1 to 2147483647, got {value}"):
             _train(workdir=tmp_path / "run", **{name: value})
-    with pytest.raises(ValueError, match="a memory_limit above 0 bytes, got nan"):
+    with pytest.raises(ValueError, match="a memory_limit in bytes, got nan"):
         _train(workdir=tmp_path / "run", memory_limit=float("nan"))
     assert not (tmp_path / "run").exists()
 

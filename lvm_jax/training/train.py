@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import numbers
 import os
 import pathlib
@@ -122,8 +123,8 @@ def train(
     ):
         if not isinstance(value, numbers.Integral) or not 1 <= value <= _MAX_EPOCHS:
             raise ValueError(f"expected {name} from 1 to {_MAX_EPOCHS}, got {value!r}")
-    if memory_limit is not None and not memory_limit > 0:
-        raise ValueError(f"expected a memory_limit above 0 bytes, got {memory_limit}")
+    if memory_limit is not None and math.isnan(memory_limit):
+        raise ValueError("expected a memory_limit in bytes, got nan")
     path = None if workdir is None else pathlib.Path(workdir)
     check_alike(
         lambda: _call(
