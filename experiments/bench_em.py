@@ -22,6 +22,9 @@ from lvm_jax.noisy_or.maximization import maximize
 
 _LEVELS = cli.define_levels([8, 16])
 _AFTER = flags.DEFINE_list("after", ["1", "10"], "Epochs at which it is measured.")
+flags.register_validator(
+    "after", lambda of: of and all(map(str.isdigit, of)), "expected whole numbers"
+)
 
 
 def _measure(level: int, epochs: list[int], x: jax.Array) -> None:

@@ -229,7 +229,8 @@ def _recurring(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
         yield cell(name, budget.num_samples or 10_000, 1, 300, f"{name}_study", **flags)
     yield cell("INDEPENDENT", 1000, 8, 300, "INDEPENDENT")
     for kind in KINDS[1:2] if budget.is_one else KINDS[:2]:
-        yield cell(kind, 1000, 4, 300, f"{kind}_calibration", calibrate="2")
+        flags = {"calibrate": "2", "levels": levels}
+        yield cell(kind, 1000, 4, 300, f"{kind}_calibration", **flags)
     for name in () if budget.is_one else HARD:
         yield cell(name, 1000, 4, 300, name)
 

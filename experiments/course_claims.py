@@ -68,8 +68,11 @@ def _contending(rows: Rows) -> Interval:
     return report.share_interval(sum(row["contending"] > 0 for row in rows), len(rows))
 
 
-def starts(rows: Rows) -> Iterator[Block]:
-    """Ranks by distance of the latents that recover a truth, of starts.csv."""
+def starts(rows: Rows, settled: Rows) -> Iterator[Block]:
+    """Ranks by distance of the latents that recover a truth, of starts.csv.
+
+    How many runs these are of is in settled.csv.
+    """
     adjusted = report.holm([row["p_value"] for row in rows])
     lines, says = [], {}
     for row, p_value in zip(rows, adjusted, strict=True):
@@ -79,7 +82,8 @@ def starts(rows: Rows) -> Iterator[Block]:
             is_large = rank.estimate < _PRACTICAL_RANK
             verdict = "refuted" if is_below else "not refuted"
             verdict += ", of practical size" if is_below and is_large else ""
-            says[f"{row['level']}"] = verdict
+            runs = {of["run"] for of in at(settled, level=row["level"])}
+            says[f"{row['level']}"] = final(verdict, len(runs) >= _NUM_RUNS)
         text = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
         cells = [f"{row['level']}", _moment(row["epoch"]), f"{row['num_truths']}"]
         cells += [f"{rank.format(3)}, {text}"]

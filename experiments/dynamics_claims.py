@@ -60,7 +60,7 @@ CLAIMS = Claims(
     {
         "1, 2. Undecided early, contending all along": _section(moments, "moments"),
         "3a. Is the latent that recovers a truth near it at the start?": _section(
-            starts, "starts"
+            starts, "starts", "settled"
         ),
         "3b. Started from the nearest of 64": _section(
             nearest_of_many, "IMG_late", "IMG_nearest"

@@ -41,7 +41,9 @@ _SYMBOLS = (
 _BEST = 20  # symbols, the best number of those of the main cell
 _MOST_HARM = -0.05  # of F1, of little harm
 _TWO = ("10x10", "20x20")
-_MAIN = Rule("main", _TRUTHS, 10, _TWO)
+_MAIN = Rule(
+    "main", _TRUTHS, 10, {**dict.fromkeys(_TRUTHS, _TWO), "E": (*_TWO, "30x30")}
+)
 _FAITHFUL = Rule("faithful", (_LARGE,), 10, _TWO)
 _LARGER = Rule("larger", (_LARGE,), 10, ("30x30",))
 _LARGEST = Rule("largest", (_LARGE,), 4, ("60x60",))

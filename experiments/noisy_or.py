@@ -68,9 +68,7 @@ def _dataset(seed: int) -> Dataset:
     if _DATA.is_own:
         return _DATA.own(noisy_or.read_truth)
     if _DATA.data_dir is not None:
-        if len(_DATA.seeds) > 1:
-            raise ValueError("expected one --data_seed of published samples, got more")
-        cli.refuse("--data_dir", "num_samples")
+        cli.refuse("--data_dir", "num_samples", "data_seed")
         return noisy_or.read_dataset(_DATA.data_dir, _DATA.dataset)
     if _DATA.dataset not in noisy_or.NAMES:
         raise ValueError(
@@ -83,6 +81,7 @@ def _dataset(seed: int) -> Dataset:
 def _task(seed: int) -> lvm_jax.Task:
     learner, _ = _LEARNERS[_SWEEP.learner]
     if not _CRITIC.value:
+        cli.refuse("--nocritic", "critic_rate")
         learner = functools.partial(learner, use_critic=False)
     return noisy_or.task(_dataset(seed), learner, **_DATA.split(seed))
 

@@ -94,6 +94,8 @@ def patches() -> np.ndarray:
 def main() -> None:
     """Converts the data."""
     header, form = [], "d"
+    if _SOURCE.value != "definitions":
+        cli.refuse(f"--source {_SOURCE.value}", "wordnet")
     if _SOURCE.value == "digits":
         samples = digits()
     elif _SOURCE.value == "patches":

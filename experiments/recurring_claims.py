@@ -9,7 +9,7 @@ precision and recall into experiments/figures/. Ten seconds. What has no table i
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,15 +62,20 @@ def read(tables: Tables, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def recommended(rows: Rows, num_runs: int = _MOST_RUNS) -> list[dict[str, Any]]:
+def of_most_runs(rows: Rows) -> list[Mapping[str, Any]]:
+    """Those of rows that look at the largest number of runs among them."""
+    return at(rows, num_runs=max((row["num_runs"] for row in rows), default=0))
+
+
+def recommended(rows: Rows, num_runs: int | None = None) -> list[dict[str, Any]]:
     """For each data set the row of its recommended level, or one where nothing recurs.
 
     Args:
       rows: of levels.
-      num_runs: among which latents recur.
+      num_runs: among which latents recur; the most that there are if None.
     """
     found = []
-    some = at(rows, num_runs=num_runs)
+    some = of_most_runs(rows) if num_runs is None else at(rows, num_runs=num_runs)
     for data_seed in dict.fromkeys(row["data_seed"] for row in some):
         best = at(some, data_seed=data_seed, is_recommended=True)
         nothing = {"recurring": 0, "true": 0, "truths": 0, "repeated": 0}
@@ -152,7 +157,7 @@ def _joined(of_kinds: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
 
 def _differences(
     compared: Callable[[Rows], dict[str, Rows]],
-    judge: Callable[[list[str]], str],
+    judge: Callable[[Iterable[str]], str],
     claim: str,
     tables: Mapping[int, Mapping[str, Rows]],
 ) -> Iterator[Block]:
@@ -165,25 +170,27 @@ def _differences(
             name: _paired(best, others, "truths", 8)
             for name, others in compared(rows).items()
         }
-        for name, comparison in report.adjust(family).items():
+        family = report.adjust(family)
+        for name, comparison in family.items():
             cells = [str(size), name, comparison.format(2), direction(comparison)]
             lines.append(cells)
+        is_known = not any(math.isnan(of.estimate) for of in family.values())
+        found = judge(map(direction, family.values())) if is_known else "undecided"
+        says[f"{size} samples"] = _decided(of_kinds, found)
     yield Table(["samples", "less", "truths that recur", "recommended has"], lines)
-    for size, of_kinds in tables.items():
-        found = [line[-1] for line in lines if line[0] == str(size)]
-        says[f"{size} samples"] = _decided(of_kinds, judge(found))
     yield Verdict(claim, says)
 
 
 def _at_levels(rows: Rows) -> dict[str, Rows]:
-    return {f"level {k}": at(rows, num_runs=_MOST_RUNS, level=k) for k in _FIXED}
+    return {f"level {k}": at(of_most_runs(rows), level=k) for k in _FIXED}
 
 
 def _at_runs(rows: Rows) -> dict[str, Rows]:
     return {f"{n} runs": recommended(rows, n) for n in _FEWER_RUNS}
 
 
-def _none_is_better(directions: list[str]) -> str:
+def _none_is_better(directions: Iterable[str]) -> str:
+    """That no other choice has more cannot be shown: it holds if none is found."""
     return "refuted" if "less" in directions else "holds"
 
 
@@ -194,13 +201,13 @@ def _nothing(tables: Tables) -> Iterator[Block]:
         return
     empty = sum(row["recurring"] == 0 for row in rows)
     share = report.share_interval(empty, len(rows))
+    is_whole = len(rows) >= _NUM_INDEPENDENT and rows[0]["num_runs"] >= _MOST_RUNS
     counts = ", ".join(str(row["recurring"]) for row in rows)
     yield (
         f"{empty} of {len(rows)} data sets have an empty consensus, "
         f"{share.format(0, 100)}%; latents that recur: {counts}"
     )
     says = above(share, _LEAST_EMPTY)
-    is_whole = len(rows) >= _NUM_INDEPENDENT
     yield Verdict("nothing recurs in half of them", {"": final(says, is_whole)})
 
 
@@ -251,8 +258,8 @@ def _hard(tables: Tables) -> Iterator[Block]:
             continue
         latents = [
             row
-            for row in read(tables, f"{name}_latents")
-            if row["num_runs"] == _MOST_RUNS and row["is_recommended"]
+            for row in of_most_runs(read(tables, f"{name}_latents"))
+            if row["is_recommended"]
         ]
         parts = [
             [row for row in latents if (row["truth"] >= 0) == is_true]
@@ -275,9 +282,7 @@ def _study(tables: Tables) -> Iterator[Block]:
     yield from tables.lacking(names.values())
     lines, says = [], {}
     for name, table in names.items():
-        rows = read(tables, table)
-        num_runs = max((row["num_runs"] for row in rows), default=0)
-        rows = at(rows, num_runs=num_runs)
+        rows = of_most_runs(read(tables, table))
         for row in rows:
             counts = [f"{row[of]}" for of in ("recurring", "true", "truths")]
             mark = "*" if row["is_recommended"] else ""
@@ -286,7 +291,7 @@ def _study(tables: Tables) -> Iterator[Block]:
             is_truth = row["recurring"] == row["true"]
             is_truth &= row["truths"] == row["num_truths"]
             found = "holds" if is_truth else "refuted"
-            says[name] = final(found, num_runs >= _MOST_RUNS)
+            says[name] = final(found, row["num_runs"] >= _MOST_RUNS)
     if lines:
         headings = ["data", "latents (* recommended)", "recurring", "true of these"]
         yield Table([*headings, "truths that recur, of 8"], lines)
@@ -313,7 +318,7 @@ def plot(tables: Mapping[int, Mapping[str, Rows]]) -> Figure:
     figure = style.new_figure(7.2, 3.2)
     panels = figure.subplots(1, 2)
     for index, (size, of_kinds) in enumerate(tables.items()):
-        rows = at(_joined(of_kinds), num_runs=_MOST_RUNS)
+        rows = of_most_runs(_joined(of_kinds))
         levels = sorted({row["level"] for row in rows})
         x = np.arange(len(levels)) + 0.12 * (index - (len(tables) - 1) / 2)
         precision = [_precision_at(rows, level) for level in levels]
@@ -353,13 +358,8 @@ def _section(
 
 
 def _draw(tables: Tables) -> Iterator[tuple[str, Figure]]:
-    whole = {
-        size: of_kinds
-        for size, of_kinds in _sizes(tables).items()
-        if at(_joined(of_kinds), num_runs=_MOST_RUNS)
-    }
-    if whole:
-        yield "recurring", plot(whole)
+    if sizes := _sizes(tables):
+        yield "recurring", plot(sizes)
 
 
 CLAIMS = Claims(

@@ -35,12 +35,17 @@ _DATASETS = ("gamma10", "gamma5")
 _OF_MANY = "gamma10"  # of which 96 columns are learned
 _MANY, _BEST = 96, 48
 _MAIN = Rule("main", _DATASETS, 32, (24, _BEST))
-_CELLS = [
-    Rule(name, (_OF_MANY,), 8, (_MANY,))
-    for name in ("rates", "guards", "masked", "long")
-]
 _RATE, _FAST = 0.1, 0.3
 _GUARDS = (0.001, 0.01)
+_CELLS = [
+    Rule(name, (_OF_MANY,), 8, levels, settings=settings)
+    for name, levels, settings in (
+        ("rates", (_BEST, _MANY), [f"step_size={rate:g}" for rate in (_RATE, _FAST)]),
+        ("guards", (_MANY,), [f"guard={guard:g}" for guard in _GUARDS]),
+        ("masked", (_MANY,), ()),
+        ("long", (_MANY,), ()),
+    )
+]
 _LEAST = -3.0  # columns less, where a reason is the whole of it
 _UNBOUNDED = "small singular values are inverted"
 _FITTING = "the encoder fits every sample"

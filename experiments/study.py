@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 from experiments import cli, study_runs
 from experiments.cells import BUDGETS, Cell, cells
 from experiments.cli import made
-from experiments.cli.claims import HERE, Claims, Tables
+from experiments.cli.claims import HERE, Claims, Tables, existing
 from experiments.cli.verdicts import Block, Table, Verdict, show
 from experiments.study_claims import OURS, PARTS, STUDY, Claim
 from lvm_jax.files import atomic
@@ -227,7 +227,7 @@ def _run() -> pathlib.Path:
         for name in ("data_dir", "jobs", "dry_run"):
             if flags.FLAGS[name].present:
                 raise ValueError(f"expected --budget with --{name}, got none")
-        return pathlib.Path(flags.FLAGS.tables)
+        return existing(flags.FLAGS.tables)
     cli.refuse("--budget", "tables")
     workdir = pathlib.Path(os.path.abspath(flags.FLAGS.workdir), flags.FLAGS.budget)
     budget = BUDGETS[flags.FLAGS.budget]

@@ -16,7 +16,7 @@ from experiments.cli.levels import (
 )
 from experiments.cli.verdicts import Block, Table, Verdict, alike, at, final
 from lvm_jax import report
-from lvm_jax.report import Comparison, style
+from lvm_jax.report import Comparison, Interval, style
 
 _RECOVERED = Truths(8).recovered
 TIMES = (1, 3, 10, 30, 100)
@@ -175,11 +175,17 @@ def surplus(name: str, tables: Tables) -> Iterator[Block]:
 
 
 def _throughout(few: Rows, many: Rows, ten: Rows) -> Iterator[list[str]]:
-    """Lines of what nothing changes; ten latents are a control, if they are there."""
+    """Lines of what nothing changes; ten latents are a control, if they are there.
+
+    It is in no family, so that there is no p to be adjusted.
+    """
     yield ["8 throughout", _RECOVERED.shown(few), "", ""]
     yield ["16 throughout", _RECOVERED.shown(many), "", ""]
     if ten:
-        less = [_RECOVERED.less(ten, others).format(2) for others in (few, many)]
+        less = [
+            Interval(*_RECOVERED.less(ten, others)[:3]).format(2, sign="+")
+            for others in (few, many)
+        ]
         yield ["10 throughout", _RECOVERED.shown(ten), *less]
 
 

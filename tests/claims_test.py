@@ -5,7 +5,7 @@ import pytest
 from sweep_process import run
 
 from experiments import noisy_or_claims as claims
-from experiments.cli.claims import Tables
+from experiments.cli.claims import Tables, existing
 from experiments.cli.levels import Rule, Truths, share_verdict, undecided_of
 from experiments.cli.verdicts import Verdict, direction
 from experiments.study import kind
@@ -76,6 +76,30 @@ def test_a_cell_may_be_in_parts(tmp_path):
     some = [*tables["IMG"], *(row | {"level": 16} for row in tables["IMG"][:4])]
     found = Rule("main", ("IMG",), 16, (8, 16)).lacking({"IMG": some})
     assert found == {"IMG": "IMG (seeds 4 to 15)"}
+    of_each = Rule("main", ("IMG", "PLNT"), 1, {"IMG": (8, 9), "PLNT": (8,)})
+    assert of_each.lacking(tables) == {"IMG": "IMG (level 9)", "PLNT": "PLNT"}
+    (setting,) = {row["setting"] for row in tables["IMG"]}
+    both = Rule("main", ("IMG",), 16, settings=(setting, "other"))
+    assert both.lacking(tables) == {"IMG": "IMG (setting other)"}
+
+
+def test_a_claim_of_two_cells_waits_for_the_second(tmp_path):
+    table.write_rows(tmp_path / "IMG_main.csv", _rows({8: _FEW}))
+    seeds = len(_FEW)
+    section = Truths(8).section(
+        lambda main, large: [Verdict("made", dict.fromkeys(main, "holds"))],
+        Rule("main", ("IMG",), seeds),
+        Rule("large", ("IMG",), seeds),
+    )
+    lacking, decided = section(Tables(tmp_path))
+    assert lacking == "Not there: large of IMG."
+    assert decided.says["IMG"].startswith("not decided: runs are lacking, so far")
+
+
+def test_a_folder_of_tables_that_is_not_there_is_refused(tmp_path):
+    assert existing(str(tmp_path)) == tmp_path
+    with pytest.raises(ValueError, match=r"a folder of tables as --tables, got .*none"):
+        existing(str(tmp_path / "none"))
 
 
 def test_what_lacks_runs_is_decided_for_the_time_being():

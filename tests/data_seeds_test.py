@@ -103,7 +103,7 @@ def test_overwriting_several_data_seeds_leaves_what_is_not_ours(tmp_path, severa
     [
         ("noisy_or", ["--data_seed=1,1"], "data seeds without repeats, got 1, 1"),
         ("noisy_or", ["--data_seed=a"], "whole numbers of at least 0"),
-        ("noisy_or", ["--data_seed=0,1", "--data_dir=."], "one --data_seed"),
+        ("noisy_or", ["--data_seed=0,1", "--data_dir=."], "or --data_seed, got both"),
         ("neural_pcfg", ["--data_seed=0,1"], "expected one data seed here, got 0, 1"),
     ],
 )

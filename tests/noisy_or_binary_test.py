@@ -146,6 +146,7 @@ def test_mean_field_has_the_studys_batches_epochs_and_models_to_keep(tmp_path):
         (["--q_rate", "-1"], "numbers of at least 0, separated by commas"),
         (["--batch_size=1"], "a batch of at least 2 samples, got 1"),
         (["--learner=mean_field", "--nocritic"], "--learner nvil for --nocritic"),
+        (["--nocritic", "--critic_rate=0.1"], "--nocritic or --critic_rate, got both"),
         (
             ["--learner=mean_field", "--q_rate=1"],
             "flags of mean_field, theta_rate,",

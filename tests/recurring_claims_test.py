@@ -153,6 +153,16 @@ def test_nothing_is_decided_while_data_sets_are_lacking(tmp_path):
     assert sum("UNIF-DRAWN_1000" in line for line in lacking) == 3
 
 
+def test_fewer_runs_are_shown_and_decide_nothing(tmp_path):
+    few = [row for row in _levels("CON8", 7) if row["num_runs"] < 16]
+    text = _claims(tmp_path, few)
+    assert "| CON8 | 1000 | 16 of 16 | 0.99 [" in text and "nan [" not in text
+    assert "are true: 1000 samples not decided: runs are lacking" in text
+    levels = [row for row in few if row["level"] != 32 and row["num_runs"] == 8]
+    text = _claims(tmp_path, levels)  # nothing to compare with at 32
+    assert "more: 1000 samples not decided: runs are lacking, so far undecided" in text
+
+
 def test_what_recurs_is_all_of_the_truth_or_it_is_not(tmp_path):
     at_twice = {
         "IMG": (8, 8, 8),
@@ -186,8 +196,6 @@ def test_an_empty_consensus_is_counted_of_all_data_sets(tmp_path):
 
 
 def test_the_figure_leaves_out_what_does_not_recur(tmp_path):
-    rows = [_row(seed, 8, True, seed, seed, num_runs=4) for seed in range(4)]
-    table.write_rows(tmp_path / "CON8_1000.csv", rows)
     assert not list(claims.CLAIMS.draw(Tables(tmp_path)))
     rows = [_row(seed, level, False, 0, 0) for seed in range(4) for level in (8, 16)]
     rows += [_row(seed, 32, True, 2, 1) for seed in range(4)]

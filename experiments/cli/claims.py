@@ -63,6 +63,18 @@ class Claims(NamedTuple):
         return Tables(HERE / self.name)
 
 
+def existing(folder: str) -> pathlib.Path:
+    """A folder of tables that is there.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    path = pathlib.Path(folder)
+    if not path.is_dir():
+        raise ValueError(f"expected a folder of tables as --tables, got {folder!r}")
+    return path
+
+
 def decide(claims: Claims) -> None:
     """A binary: prints every section, and draws the figures."""
     folder = flags.DEFINE_string(
@@ -73,7 +85,7 @@ def decide(claims: Claims) -> None:
     )
 
     def main():
-        tables = Tables(pathlib.Path(folder.value))
+        tables = Tables(existing(folder.value))
         for title, section in claims.sections.items():
             show([f"### {title}", *section(tables)])
         for name, figure in claims.draw(tables):

@@ -64,15 +64,17 @@ class Rule(NamedTuple):
       name: of the cell.
       datasets: of which it has a table each.
       num_seeds: of every level.
-      levels: of every data set, at least.
+      levels: of every data set, or by data set.
       num_data_seeds: of truths and samples.
+      settings: names of those that every level has, where there are several.
     """
 
     name: str
     datasets: Sequence[str]
     num_seeds: int
-    levels: Sequence[Any] = ()
+    levels: Sequence[Any] | Mapping[str, Sequence[Any]] = ()
     num_data_seeds: int = 1
+    settings: Sequence[str] = ()
 
     def lacking(self, tables: Mapping[str, Rows]) -> dict[str, str]:
         """What has not run: names, with what of them where some has, by data set.
@@ -86,7 +88,8 @@ class Rule(NamedTuple):
             missing = [
                 _named(what, absent)
                 for what, absent in (
-                    ("level", [k for k in self.levels if k not in levels_of(rows)]),
+                    ("level", self._absent_levels(name, rows)),
+                    ("setting", self._absent_settings(rows)),
                     ("data seed", self._absent_data_seeds(rows)),
                     ("seed", self._absent_seeds(rows)),
                 )
@@ -95,6 +98,21 @@ class Rule(NamedTuple):
             if missing:
                 found[name] = f"{name} ({', '.join(missing)})" if rows else name
         return found
+
+    def _absent_levels(self, name: str, rows: Rows) -> list[Any]:
+        levels = self.levels
+        asked = levels[name] if isinstance(levels, Mapping) else levels
+        return [level for level in asked if level not in levels_of(rows)]
+
+    def _absent_settings(self, rows: Rows) -> list[str]:
+        """Those that any level lacks."""
+        present = {(row["level"], row["setting"]) for row in rows}
+        levels = levels_of(rows)
+        return [
+            name
+            for name in self.settings
+            if any((level, name) not in present for level in levels)
+        ]
 
     def _absent_data_seeds(self, rows: Rows) -> list[int]:
         present = {row.get(DATA_SEED, 0) for row in rows}
@@ -265,8 +283,7 @@ class Truths(NamedTuple):
             for rule, rows in zip(rules, found, strict=True):
                 if names := rule.lacking(rows):
                     yield f"Not there: {rule.name} of {', '.join(names.values())}."
-                    # Verdicts are of what has rows.
-                    absent |= names.keys() & rows.keys()
+                    absent |= names.keys()
             for block in make(*found) if found[0] else ():
                 yield undecided_of(block, absent, found[0])
 
