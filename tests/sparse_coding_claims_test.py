@@ -61,7 +61,7 @@ def _says(blocks):
 
 
 def _so_far(blocks):
-    """What verdicts say so far, where the cells of longer runs and of 48 are lacking."""
+    """What verdicts say so far, where two of the cells are lacking."""
     lacking = "not decided: runs are lacking, so far "
     says = _says(blocks)
     texts = [text for of in says.values() for text in of.values()]
