@@ -4,11 +4,11 @@ r"""What recurs, compared with truths that nothing but the comparison sees.
         --num_samples 500 --data_seed 0,1,2,3
 
 Learns without the truth, as on own samples, at the learner's default rates or the
-study's; takes what recurs in half of the first 4, 8 and 16 runs of each level, and the
-recommended level; and writes recurring.csv, a row for each data seed, number of runs
-and level, and latents.csv, a row for each recurring latent: is it true? With
---calibrate also calibration.csv: what data redrawn from the recurring latents say of
-that. The rule that these are read by, and what came out, is in
+study's; takes what recurs in half of the first 4, 8 and 16 runs of each level, and of
+all, and the recommended level; and writes recurring.csv, a row for each data seed,
+number of runs and level, and latents.csv, a row for each recurring latent: is it true?
+With --calibrate also calibration.csv: what data redrawn from the recurring latents say
+of that. The rule that these are read by, and what came out, is in
 experiments/recurring.md.
 """
 
@@ -70,6 +70,11 @@ def _dataset(seed: int) -> Dataset:
         raise ValueError(f"expected --data_dir to read {name} from, got none")
     of = hard_truths if name in hard_truths.NAMES else noisy_or
     return of.make(name, lvm_jax.key(seed), _DATA.num_samples)
+
+
+def numbers_of_runs(total: int) -> list[int]:
+    """Among how many of the first runs latents are to recur: 4, 8, 16, and all."""
+    return [*(number for number in _NUM_RUNS if number < total), total]
 
 
 def first_runs(results: lvm_jax.Results, number: int) -> lvm_jax.Results:
@@ -161,12 +166,11 @@ def compare(
 def _rows(trained: Mapping[int, cli.Trained]) -> Iterator[tuple[list, list]]:
     for seed, (results, unknown) in trained.items():
         task = dataclasses.replace(unknown, truth=_task(seed).truth)
-        for number in _NUM_RUNS:
-            if number <= len(results.plan.seeds):
-                parts = compare(task, first_runs(results, number))
-                about = {"dataset": task.name, "num_train": len(task.train)}
-                about["data_seed"] = seed
-                yield tuple([{**about, **row} for row in part] for part in parts)
+        for number in numbers_of_runs(len(results.plan.seeds)):
+            parts = compare(task, first_runs(results, number))
+            about = {"dataset": task.name, "num_train": len(task.train)}
+            about["data_seed"] = seed
+            yield tuple([{**about, **row} for row in part] for part in parts)
 
 
 def _calibrations(trained: Mapping[int, cli.Trained]) -> Iterator[dict[str, Any]]:
