@@ -253,11 +253,11 @@ def plot_shares(found: ByLevel, place: int, num_runs: int, title: str = "") -> F
     for index, (level, of_settings) in enumerate(found.items()):
         recurs = of_settings[place]
         x = np.arange(1, len(recurs.share) + 1) + 0.12 * (index - (len(found) - 1) / 2)
-        errors = [recurs.share - recurs.low, recurs.high - recurs.share]
-        axes.errorbar(
+        shares = map(Interval, recurs.share, recurs.low, recurs.high)
+        style.draw_intervals(
+            axes,
             x,
-            recurs.share,
-            np.maximum(errors, 0),
+            [*shares],
             fmt="os^Dv"[index % 5],
             ms=4,
             lw=1,
@@ -363,19 +363,14 @@ def plot_calibration(calibration: Any, title: str = "") -> Figure:
         is_within = (share >= low) & ((share < high) | is_last)
         if not is_within.any():
             continue
-        value, least, most = share_interval(
-            int(is_true[is_within].sum()), int(is_within.sum())
-        )
+        true = share_interval(int(is_true[is_within].sum()), int(is_within.sum()))
         center = share[is_within].mean()
-        axes.errorbar(
-            [center],
-            [value],
-            [[max(value - least, 0)], [max(most - value, 0)]],
-            fmt="oC0",
-            ms=5,
-        )
+        style.draw_intervals(axes, [center], [true], fmt="oC0", ms=5)
         axes.annotate(
-            str(is_within.sum()), (center, value), (5, 5), textcoords="offset points"
+            str(is_within.sum()),
+            (center, true.estimate),
+            (5, 5),
+            textcoords="offset points",
         )
     axes.axvline(0.5, color="0.5", lw=0.8, ls="--")
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.03, 1.08))
