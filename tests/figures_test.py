@@ -178,6 +178,18 @@ def test_similarities_are_in_the_order_of_the_truths():
     nothing = _RECOVERY._replace(matched=np.array([-1, -1]))
     figure = report.plot_similarity(similarity, nothing, label="cosine")
     assert not any(text[2:] == "matched" for text in _texts(figure))
+    assert "1 unmatched" in _texts(figure)
+
+
+def test_padding_is_not_drawn():
+    padded = Recovery(
+        *(np.append(leaf, 0) if np.ndim(leaf) else leaf for leaf in _RECOVERY[:-1]),
+        measures={},
+    )._replace(matched=_RECOVERY.matched)
+    similarity = np.arange(8.0).reshape(2, 4) / 8
+    figure = report.plot_similarity(similarity, padded, label="cosine")
+    (drawn,) = figure.axes[0].images
+    np.testing.assert_array_equal(drawn.get_array(), similarity[:, [1, 0, 2]])
 
 
 def test_spans_of_one_tree_alone_are_red():

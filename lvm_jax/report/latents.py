@@ -22,19 +22,25 @@ STATE_COLORS = ("0.75", "C1", "C0", "C3")  # in the order of `dynamics.STATES`
 
 
 def _status(recovery: Recovery, latent: int) -> str:
-    if recovery.discarded[latent]:
-        return "discarded"
-    return "duplicate" if recovery.duplicate[latent] else "unmatched"
+    """What the filter says of a latent that recovers nothing."""
+    for status in ("discarded", "duplicate"):
+        if getattr(recovery, status)[latent]:
+            return status
+    return "unmatched" if recovery.kept[latent] else "padding"
 
 
 def _by_status(recovery: Recovery, num_latents: int) -> dict[str, list[int]]:
-    """Latents by what the filter says of them: matched first, in the truths' order."""
+    """Latents by what the filter says of them: matched first, in the truths' order.
+
+    Padding is left out.
+    """
     matched = [
         latent for latent in np.asarray(recovery.matched).tolist() if latent >= 0
     ]
     groups = {"matched": matched}
     for latent in sorted(set(range(num_latents)) - set(matched)):
         groups.setdefault(_status(recovery, latent), []).append(latent)
+    groups.pop("padding", None)
     return groups
 
 
