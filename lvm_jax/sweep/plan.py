@@ -189,15 +189,17 @@ class Plan:
         return self.hyperparams(self.levels[0], next(iter(self.settings)))._fields
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _plain(value: Any) -> Any:
     """Python's own integer of a whole number of any other type."""
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return int(value) if is_whole else value
+    return int(value) if _is_integer(value) else value
 
 
 def _is_whole(value: Any, least: int, limit: int) -> bool:
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_whole and least <= value < limit
+    return _is_integer(value) and least <= value < limit
 
 
 def _is_finite(value: Any, precision: str) -> bool:
