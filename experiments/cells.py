@@ -182,9 +182,10 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
         yield cell("CON8_late", levels="8,16", epochs="200")
         yield cell("IMG_ten", levels="10", epochs="200")
     changes = {"renewed": "8", "pruned": "16", "grown": "16"}
+    times = "1,10" if budget.is_one else _AT
     for name, (change, level) in itertools.product(datasets, changes.items()):
         yield cell(
-            f"{name}_{change}", learner=change, at=_AT, levels=level, epochs="200"
+            f"{name}_{change}", learner=change, at=times, levels=level, epochs="200"
         )
     for name in NOISE[:1] if budget.is_one else NOISE:
         of_noise = {"binary": "noise", "num_seeds": "32"}
