@@ -7,15 +7,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Tables
-from experiments.cli.levels import FULL, Column, Rows, Truths, renamed
+from experiments.cli.levels import FULL, Rows, Truths, renamed
 from experiments.cli.verdicts import Block, Table, Verdict, at, direction
+from experiments.noisy_or_claims import LOG_LIKELIHOOD
 from lvm_jax import report
 from lvm_jax.report import style
 from lvm_jax.report.rows import group
 
 _EIGHT = Truths(8)
 _RECOVERED = _EIGHT.recovered
-_LOG_LIKELIHOOD = Column("held_out_log_likelihood", "held-out log P(x), nats")
 DATASETS = ("IMG", "UNIF", "CON8")
 _LEVELS = (8, 16, 32)
 _NUM_SEEDS = 32  # of each
@@ -64,7 +64,7 @@ def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
     }
     found = report.adjust(family)
     headings = ["data", "latents", "estimator", "rate", "truths of 8"]
-    headings += [FULL.title, _LOG_LIKELIHOOD.title]
+    headings += [FULL.title, LOG_LIKELIHOOD.title]
     headings += [f"less nvil (family of {len(family)})", ""]
     lines = []
     for dataset, level, name in places:
@@ -72,7 +72,7 @@ def _of_estimators(tables: Mapping[tuple[str, str], Rows]) -> Iterator[Block]:
         difference = found.get((dataset, level, name))
         cells = [dataset, f"{level}", name, f"{rows[0]['rate']:g}"]
         shown = report.add_shares(rows, _EIGHT.number)
-        cells += [column.shown(shown) for column in (_RECOVERED, FULL, _LOG_LIKELIHOOD)]
+        cells += [column.shown(shown) for column in (_RECOVERED, FULL, LOG_LIKELIHOOD)]
         if difference:
             cells += [difference.format(2), direction(difference)]
         lines.append([*cells, "", ""][: len(headings)])

@@ -38,7 +38,7 @@ _MISSPECIFIED = {"IMG-FLIP": (8, 9, 10, 16), "IMG-UNIF": (8, 9, 16, 32)}
 _RATES = ("rate=0.01", "rate=0.04", "rate=0.1")
 _LEVELS = (8, 16, 32)
 KINDS = ("UNIF-DRAWN", "CON8", "CON24")
-_LOG_LIKELIHOOD = Column("held_out_log_likelihood", "held-out log P(x), nats")
+LOG_LIKELIHOOD = Column("held_out_log_likelihood", "held-out log P(x), nats")
 _MOST_HARM = -1.0  # truths, of little harm
 
 
@@ -98,11 +98,11 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
     """Exact held-out log P(x) of 16 less 8, and bounds of larger ones less 8."""
     tables = joined(main, large)
     exact = report.adjust(
-        {name: _less(rows, 16, 8, _LOG_LIKELIHOOD) for name, rows in tables.items()}
+        {name: _less(rows, 16, 8, LOG_LIKELIHOOD) for name, rows in tables.items()}
     )
     bounds = report.adjust(
         {
-            (name, level): _less(rows, level, 8, _LOG_LIKELIHOOD)
+            (name, level): _less(rows, level, 8, LOG_LIKELIHOOD)
             for name, rows in tables.items()
             for level in levels_of(rows)
             if level > 16
@@ -117,7 +117,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
                 [
                     name,
                     str(level),
-                    "at least " * (level > 16) + _LOG_LIKELIHOOD.shown(of_level),
+                    "at least " * (level > 16) + LOG_LIKELIHOOD.shown(of_level),
                     known.format(2) if known else "",
                     _likelihood_verdict(known, level) if known else "",
                     _rank_correlation(of_level),
@@ -127,7 +127,7 @@ def likelihood(main: Mapping[str, Rows], large: Mapping[str, Rows]) -> Iterator[
         [
             "data",
             "latents",
-            _LOG_LIKELIHOOD.title,
+            LOG_LIKELIHOOD.title,
             f"less 8 (families of {len(exact)} and {len(bounds)})",
             "larger is",
             "rank correlation with truths",
@@ -158,7 +158,7 @@ def _likelihood_verdict(comparison: Comparison, level: int) -> str:
 
 def _rank_correlation(rows: Rows) -> str:
     """Spearman's, of truths recovered and held-out log P(x) over runs."""
-    values = [[row[of.name] for row in rows] for of in (_RECOVERED, _LOG_LIKELIHOOD)]
+    values = [[row[of.name] for row in rows] for of in (_RECOVERED, LOG_LIKELIHOOD)]
     if len(set(values[0])) < 2:
         return ""
     return f"{stats.spearmanr(*values).statistic:.2f}"

@@ -14,7 +14,7 @@ from lvm_jax.files import archive, table
 from lvm_jax.sweep import devices
 from lvm_jax.training import show
 from lvm_jax.training import workdir as layout
-from lvm_jax.types import Task, level_name
+from lvm_jax.types import Level, Task, level_name
 
 # What latents have on variables: parameters by name -> [C, D].
 Strength = Callable[[Mapping[str, np.ndarray]], np.ndarray]
@@ -69,9 +69,10 @@ class Recurring:
             if len(trained) > 1:
                 folder /= f"data{seed}"
                 print(f"data seed {seed}:")
-            recommended = self._report(folder, task, results, names)
+            found = lvm_jax.consensus(task, results)
+            recommended = self._report(folder, task, results, found, names)
             if num_data_sets:
-                self._report_calibration(sweep, task, results, recommended)
+                self._report_calibration(sweep, task, results, found, recommended)
 
     def check(self, plan: lvm_jax.Plan, data_seeds: Sequence[int]) -> None:
         """Refuses to calibrate what cannot be, before anything is trained.
@@ -101,11 +102,11 @@ class Recurring:
         folder: pathlib.Path,
         task: Task,
         results: lvm_jax.Results,
+        found: Mapping[Level, Sequence[lvm_jax.Consensus]],
         names: Sequence[str] | None,
     ) -> lvm_jax.Recommendation | None:
         """The recommendation of the first setting."""
         plan, settings = results.plan, list(results.plan.settings)
-        found = lvm_jax.consensus(task, results)
         recommended = None
         if len(plan.levels) > 1:
             recommended = lvm_jax.recommend(task, results, found)
@@ -143,6 +144,7 @@ class Recurring:
         sweep: Sweep,
         task: Task,
         results: lvm_jax.Results,
+        found: Mapping[Level, Sequence[lvm_jax.Consensus]],
         recommended: lvm_jax.Recommendation,
     ) -> None:
         if recommended.level is None:
@@ -154,17 +156,18 @@ class Recurring:
             name = f"calibration/{workdir.name}"
             return sweep.prepare(task, plan, num_epochs, name=name, progress=show)
 
-        found = lvm_jax.calibrate(
+        calibrated = lvm_jax.calibrate(
             task,
             results,
             level=recommended.level,
+            found=found,
             num_data_sets=self._calibrate.value,
             workdir=sweep.workdir,
             train=train,
         )
-        print(reports.format_calibration(found))
+        print(reports.format_calibration(calibrated))
         path = sweep.workdir / layout.FIGURES / "calibration.png"
-        reports.save(reports.plot_calibration(found, task.name), path)
+        reports.save(reports.plot_calibration(calibrated, task.name), path)
 
 
 def _labels(names: Sequence[str] | None, number: int) -> list[str]:
