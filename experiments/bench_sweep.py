@@ -17,24 +17,19 @@ from absl import flags
 
 import lvm_jax
 from experiments import benchmark, cli
+from experiments.estimators import ESTIMATORS, NUM_DRAWS, Rate
 from lvm_jax import noisy_or
-from lvm_jax.noisy_or.mean_field import NUM_DRAWS, NUM_SWEEPS
+from lvm_jax.noisy_or import mean_field
 from lvm_jax.noisy_or.nvil import HIDDEN
 
 _LEVELS = cli.define_levels([8, 16, 32, 64, 128])
 _CRITIC = flags.DEFINE_bool("critic", True, "Whether nvil has its critic.")
 
 _NUM_OBSERVED = 64
-_DRAWS = {"rloo2": 2, "rloo4": 4, "rloo8": 8}
-_VARIATIONAL = noisy_or.VariationalHyperparams()
 _LEARNERS = {
     "nvil": (noisy_or.nvil, noisy_or.NvilHyperparams()),
     "mean_field": (noisy_or.mean_field, noisy_or.MeanFieldHyperparams()),
-    **{
-        name: (functools.partial(noisy_or.rloo, num_draws=number), _VARIATIONAL)
-        for name, number in _DRAWS.items()
-    },
-    "local_expectation": (noisy_or.local_expectation, _VARIATIONAL),
+    **{name: (ESTIMATORS[name], Rate()) for name in (*NUM_DRAWS, "local_expectation")},
 }
 _LEARNER = flags.DEFINE_enum("learner", "nvil", list(_LEARNERS), "What learns.")
 
@@ -53,11 +48,11 @@ def flop_per_epoch(level: int, batch_size: int) -> int:
     if _LEARNER.value == "nvil":
         per_sample += 2 * HIDDEN * _CRITIC.value
     elif _LEARNER.value == "mean_field":
-        per_sample = NUM_SWEEPS * level * NUM_DRAWS * level
+        per_sample = mean_field.NUM_SWEEPS * level * mean_field.NUM_DRAWS * level
     elif _LEARNER.value == "local_expectation":
         per_sample += level * level
     else:
-        per_sample = 2 * level * (1 + _DRAWS[_LEARNER.value])
+        per_sample = 2 * level * (1 + NUM_DRAWS[_LEARNER.value])
     num_samples = benchmark.NUM_TRAIN // batch_size * batch_size
     return 2 * _NUM_OBSERVED * per_sample * num_samples
 

@@ -59,8 +59,7 @@ class Cell:
     @property
     def num_runs(self) -> int:
         """Runs of all levels, settings and data sets; none if it measures alone."""
-        trains = not self.flags.keys().isdisjoint(("dataset", "gamma", "grammar"))
-        if not trains or "variances" in self.flags:
+        if "tables" in self.flags:
             return 0
         swept = ("levels", "rate", "at", "step_size", "guard")
         counts = [len(self._list(name)) for name in swept]
@@ -196,9 +195,9 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
         if not budget.is_one:
             of_large = {"estimator": "nvil", "batch_size": "80", "epochs": "400"}
             yield cell(f"{name}_batch80", **of_noise, **of_large)
-            of_moments = {"dataset": name, "variances": "true"}
-            of_file = {"variances.csv": f"{name}_variances"}
-            yield Cell("dynamics", f"{name}_variances", "noise", of_moments, of_file)
+            of = f"{name}_variances"
+            flags = {"dataset": name, "tables": course["tables"]}
+            yield Cell("dynamics", of, "gradient_variances", flags, {"": of})
 
 
 def _recurring(budget: Budget, data_dir: str | None) -> Iterator[Cell]:

@@ -181,11 +181,6 @@ def test_a_rate_is_tuned_on_other_seeds(tmp_path):
     assert tuning.kept[8].objective.mean(1)[chosen] == best
 
 
-def test_variances_are_measured_at_levels_of_their_own(tmp_path):
-    flags = ("--variances", "--levels=8")
-    check_refused("noise", tmp_path / "run", flags, "--variances or --levels, got both")
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
