@@ -171,6 +171,21 @@ def test_reader_reads_what_is_written(tmp_path):
     np.testing.assert_array_equal(dataset.samples, [[0, 1, 1], [1, 0, 0]])
 
 
+def test_samples_that_a_file_name_promises_are_missed(tmp_path):
+    few = {"samples/raw_samples_n2_s0": None, "samples/raw_samples_n3_s0": "0 1 1\n"}
+    _write_dataset(tmp_path, **few, **{"samples/README": "What these are.\n"})
+    with pytest.warns(UserWarning, match=r"n3_s0: expected 3 samples by its name, g"):
+        dataset = noisy_or.read_dataset(tmp_path, "TINY")
+    assert dataset.samples.shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["", ".", "../datasets/TINY", "TINY/samples"])
+def test_a_data_set_is_a_name_and_no_path(tmp_path, name):
+    _write_dataset(tmp_path)
+    with pytest.raises(ValueError, match=r"expected a data set in .* got only TINY"):
+        noisy_or.read_dataset(tmp_path, name)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from lvm_jax.files import table
+from lvm_jax.files import atomic, table
 
 
 def test_rows_come_back_with_their_types(tmp_path):
@@ -137,3 +137,14 @@ def test_anything_else_is_no_header(tmp_path, line):
 
 def test_sizes_beyond_integers_of_the_machine_are_sizes(tmp_path):
     assert table.header(np.array([1e300, 1.0]), tmp_path, "sizes") == [int(1e300), 1]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for place, kind in ((path, "a pipe"), (tmp_path, "a directory")):
+        with pytest.raises(ValueError, match=f"a regular file, got {kind}"):
+            atomic.replace(place, lambda file: file.write(b"new"))
+    (tmp_path / "link").symlink_to(path)
+    atomic.replace(tmp_path / "link", lambda file: file.write(b"new"))
+    assert (tmp_path / "link").read_bytes() == b"new" and path.is_fifo()

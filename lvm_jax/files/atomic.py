@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from lvm_jax.files import regular
+
 
 def partial(path: pathlib.Path) -> pathlib.Path:
     """Where a file is written before it is moved to its place."""
@@ -18,7 +20,10 @@ def replace(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
 
     Raises:
       OSError: if it cannot be written.
+      ValueError: if a directory, a pipe, a socket or a device has its place.
     """
+    if path.exists() and not path.is_symlink():
+        regular.check(path)
     beside = partial(path)
     beside.unlink(missing_ok=True)
     try:

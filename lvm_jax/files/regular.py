@@ -1,4 +1,4 @@
-"""Regular files: all that is read by a path that a user gives.
+"""Regular files: all that is read or replaced by a path that a user gives.
 
 A pipe, a socket or a device would block, or never end.
 """
@@ -24,6 +24,19 @@ def shown(path: pathlib.Path | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
+def check(path: pathlib.Path) -> None:
+    """Refuses what is no regular file.
+
+    Raises:
+      OSError: if there is none.
+      ValueError: if it is a directory, a pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a device")
+        raise ValueError(f"{shown(path)}: expected a regular file, got {kind}")
+
+
 def open_file(path: pathlib.Path) -> BinaryIO:
     """Opens a regular file to read bytes. Anything else is refused before it can block.
 
@@ -31,10 +44,7 @@ def open_file(path: pathlib.Path) -> BinaryIO:
       OSError: if there is none, or it cannot be opened.
       ValueError: if it is a directory, a pipe, a socket or a device.
     """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "a device")
-        raise ValueError(f"{shown(path)}: expected a regular file, got {kind}")
+    check(path)
     return open(
         path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
     )

@@ -16,7 +16,7 @@ def dataset_folder(datasets: pathlib.Path, name: str) -> pathlib.Path:
       ValueError: if there is none of that name.
     """
     folder = datasets / name
-    if not folder.is_dir():
+    if folder.parent != datasets or not folder.is_dir():
         found = [path.name for path in _visible(datasets) if path.is_dir()]
         raise ValueError(
             f"expected a data set in {regular.shown(folder)}, got "
@@ -26,8 +26,12 @@ def dataset_folder(datasets: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of a folder by name, without hidden ones and backups of editors."""
-    return [path for path in _visible(folder) if path.is_file()]
+    """The files of a folder by name: no hidden ones, backups of editors, read-mes."""
+    return [
+        path
+        for path in _visible(folder)
+        if path.is_file() and not path.name.lower().startswith("readme")
+    ]
 
 
 def _visible(folder: pathlib.Path) -> list[pathlib.Path]:

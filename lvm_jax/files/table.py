@@ -47,8 +47,8 @@ class _TextLines:
 
 
 def _value(text: str) -> Any:
-    if text in ("True", "False"):
-        return text == "True"
+    if text.lower() in ("true", "false"):  # A spreadsheet has them in capitals.
+        return text.lower() == "true"
     for parse in (int, float):
         try:
             return parse(text)

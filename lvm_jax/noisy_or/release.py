@@ -5,6 +5,8 @@ and what came.
 """
 
 import pathlib
+import re
+import warnings
 
 import numpy as np
 
@@ -148,9 +150,20 @@ def read_dataset(root: pathlib.Path, name: str) -> Dataset:
             f"{files[0]}: expected {num_observed} variables, as noise.txt has, "
             f"got {samples.shape[1]}"
         )
+    _warn_of_missing(files[0], len(samples))
     texts = [folder / "true_params" / text for text in _TEXTS]
     recipe = {"release": name, "sha256": regular.digest([*texts, files[0]])}
     return Dataset(name, samples, truth, recipe)
+
+
+def _warn_of_missing(path: pathlib.Path, number: int) -> None:
+    """Warns of a file that has fewer samples than its name says."""
+    named = re.search(r"_n(\d+)", path.name)
+    if named and int(named[1]) > number:
+        warnings.warn(
+            f"{path}: expected {named[1]} samples by its name, got {number}",
+            stacklevel=3,
+        )
 
 
 def read_truth(path: pathlib.Path | str) -> NoisyOr:
