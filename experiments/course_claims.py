@@ -35,6 +35,7 @@ _MARKERS = dict(zip(STATES, ("", "s", "o", "^"), strict=True))
 def moments(rows: Rows) -> Iterator[Block]:
     """States of latents early and all along, of moments.csv."""
     lines, early_says, along_says = [], {}, {}
+    decisive = LIMITS[0]
     for limit, level in itertools.product(LIMITS, levels_of(rows)):
         own = at(rows, level=level, limit=limit)
         early = [undecided_share(at(own, epoch=epoch)) for epoch in _EARLY]
@@ -48,20 +49,21 @@ def moments(rows: Rows) -> Iterator[Block]:
             ]
             + [share.format(0, 100) for share in along]
         )
-        of = f"{level} at limit {limit:g}"
+        if limit != decisive:
+            continue
         for says, shares in (
             (early_says, [share for share, _ in early]),
             (along_says, along),
         ):
             of_all = together(above(share, 0.5) for share in shares)
-            says[of] = final(of_all, num_runs >= _NUM_RUNS)
+            says[f"{level}"] = final(of_all, num_runs >= _NUM_RUNS)
     yield Table(
         ["limit", "latents", *(f"undecided at {n}/9" for n in (1, 2, 3))]
         + [f"runs with contention at {epoch}, %" for epoch in _ALONG],
         lines,
     )
-    yield Verdict("undecided early", early_says)
-    yield Verdict("contending all along", along_says)
+    yield Verdict(f"undecided early, limit {decisive:g}", early_says)
+    yield Verdict(f"contending all along, limit {decisive:g}", along_says)
 
 
 def _contending(rows: Rows) -> Interval:
@@ -109,18 +111,21 @@ def settled(rows: Rows, contentions: Rows) -> Iterator[Block]:
         cells = [f"{level}", *(f"{100 * share:.0f}" for share in by)]
         for is_late in (False, True):
             some = at(contentions, level=level, is_late=is_late)
-            of_runs = sum(row["ended"] > 0 for row in some)
-            cells.append(f"{sum(row['ended'] for row in some)} of {of_runs} runs")
+            ended, begun = (
+                sum(row[name] for row in some) for name in ("ended", "contentions")
+            )
+            cells.append(f"{ended} of {begun}")
             for won, of in (("nearer_left", "ended"), ("first_left", "known_first")):
                 shares_of_runs = [row[won] / row[of] for row in some if row[of]]
                 share = report.mean_interval(shares_of_runs, (0, 1))
-                cells.append(share.format(2) if shares_of_runs else "-")
+                text = f"{share.format(2)}, {len(shares_of_runs)} runs"
+                cells.append(text if shares_of_runs else "-")
         lines.append(cells)
     yield Table(
         ["latents", *(f"settled by {n}, %" for n in (1, 3, 10, 30, 100))]
         + [
-            f"{what}, {when}"
-            for when in ("first ten epochs", "later")
+            f"{what}, begun {when}"
+            for when in ("by epoch 10", "later")
             for what in ("contentions with one left", "the nearer", "the first")
         ],
         lines,
@@ -151,16 +156,16 @@ def _over_epochs(axes: Axes) -> None:
 
 @style.styled()
 def plot_states(rows: Rows, limit: float) -> Figure:
-    """How many latents are in each state by epoch, a panel for each level.
+    """How many latents in use are in each state by epoch, a panel for each level.
 
     Args:
       rows: of states.csv.
       limit: within which a latent has come to a truth.
     """
     figure, levels = style.new_figure(8.4, 2.4), levels_of(rows)
-    panels = figure.subplots(1, len(levels), squeeze=False)[0]
+    panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
     for axes, level in zip(panels, levels, strict=True):
-        for state in STATES:
+        for state in (state for state in STATES if state != "empty"):
             own = at(rows, level=level, limit=limit, state=state)
             epochs, means, low, high = (
                 np.array([row[name] for row in own])
@@ -179,9 +184,10 @@ def plot_states(rows: Rows, limit: float) -> Figure:
                 epochs, low, high, means > 0, color=_COLORS[state], alpha=0.25, lw=0
             )
         _over_epochs(axes)
-        axes.set_title(f"{level} latents")
-        axes.set_ylim(0, min(level + 0.3, 16.3))
-    panels[0].set_ylabel("latents, mean over runs")
+        axes.set(title=f"{level} latents", xlabel=None, ylim=(0, 16.3))
+    panels[0].set_ylabel("latents in use")
+    label = "epochs; means and 95% intervals over runs, the other latents are empty"
+    figure.supxlabel(label, fontsize=9)
     style.add_legend(figure, *panels[0].get_legend_handles_labels())
     return figure
 
@@ -219,6 +225,7 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
         _over_epochs(axes)
     left.set(ylabel="share of truths settled for good", ylim=(0, 1))
     middle.set(ylabel="assignments as at the end, of 8", ylim=(0, 8.8))
+    middle.set_title("end: epoch 10 (dotted), 50, 200 (solid)", fontsize=8)
     right.set(ylabel="held-out ELBO, nats", ylim=(-20, -12))
     style.add_legend(figure, *left.get_legend_handles_labels(), "latents")
     return figure

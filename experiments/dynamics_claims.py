@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 from matplotlib.figure import Figure
 
-from experiments.cli.claims import Claims, Tables, decide
+from experiments.cli.claims import Claims, decide
+from experiments.cli.tables import Tables
 from experiments.cli.verdicts import Block
 from experiments.course_claims import (
     contenders,

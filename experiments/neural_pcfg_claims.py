@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.cli.claims import Claims, Tables, decide
+from experiments.cli.claims import Claims, decide
 from experiments.cli.levels import (
     Column,
     Rows,
@@ -23,12 +23,13 @@ from experiments.cli.levels import (
     larger,
     levels_of,
 )
+from experiments.cli.tables import Tables
 from experiments.cli.verdicts import Block, Table, Verdict, above, at
 from lvm_jax.report import style
 
 _TRUTHS = ("R0", "R1", "R2", "E", "F")
 _LARGE = "R0"  # of which 30 and 60 symbols are learned
-_OF_TEN = Truths(10, "preterminals")
+_OF_TEN = Truths(10, "preterminals", "symbols of each kind")
 _LOG_LIKELIHOOD = Column(
     "log_likelihood", "test log-likelihood per word, nats", digits=3
 )
@@ -67,7 +68,7 @@ def _prepared(rows: Rows) -> Rows:
 def sizes(tables: Mapping[str, Rows]) -> Iterator[Block]:
     """Larger grammars less the smallest, and the symbols that they recover."""
     known = {name: _prepared(rows) for name, rows in tables.items()}
-    yield from larger(known, _DECIDED)
+    yield from larger(known, _DECIDED, learned=_OF_TEN.learned)
     yield _symbols(known)
 
 
@@ -77,7 +78,7 @@ def _symbols(tables: Mapping[str, Rows]) -> Table:
         for name, rows in tables.items()
         for level in levels_of(rows)
     ]
-    return Table(["data", "latents", *(of.title for of in _SYMBOLS)], lines)
+    return Table(["data", _OF_TEN.learned, *(of.title for of in _SYMBOLS)], lines)
 
 
 def larger_still(
@@ -88,15 +89,14 @@ def larger_still(
         return
     rows = _prepared(joined(main, more, most)[_LARGE])
     many = [level for level in levels_of(rows) if level > _BEST]
-    yield from larger(
-        {_LARGE: [row for row in rows if row["level"] != _BEST]}, _DECIDED
-    )
+    but_the_best = [row for row in rows if row["level"] != _BEST]
+    yield from larger({_LARGE: but_the_best}, _DECIDED, learned=_OF_TEN.learned)
     yield _symbols({_LARGE: rows})
     less = {
         level: _F1.less(at(rows, level=level), at(rows, level=_BEST)) for level in many
     }
     yield Table(
-        ["data", "latents", f"{_F1.title} less that of {_BEST}"],
+        ["data", _OF_TEN.learned, f"{_F1.title} less that of {_BEST}"],
         [[_LARGE, str(level), _F1.format(of)] for level, of in less.items()],
     )
     says = {f"{_LARGE} at {level}": above(of, _MOST_HARM) for level, of in less.items()}

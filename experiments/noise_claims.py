@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.cli.claims import Tables
 from experiments.cli.levels import FULL, Rows, Truths, renamed
+from experiments.cli.tables import Tables
 from experiments.cli.verdicts import Block, Table, Verdict, at, direction
 from experiments.noisy_or_claims import LOG_LIKELIHOOD
 from lvm_jax import report
@@ -174,6 +174,7 @@ def plot_noise(tables: Tables) -> Figure:
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_title(dataset)
     panels[0].set(ylabel="truths recovered of 8", ylim=(0, 8.2))
-    panels[1].set_xlabel(f"estimator, relative variance after {_MOMENT} epochs")
+    label = f"estimator, relative variance after {_MOMENT} epochs; 95% intervals"
+    panels[1].set_xlabel(label)
     style.add_legend(figure, *panels[0].get_legend_handles_labels())
     return figure

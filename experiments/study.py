@@ -26,7 +26,7 @@ import pathlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jinja2
@@ -36,15 +36,17 @@ from matplotlib.figure import Figure
 
 from experiments import cli, study_runs
 from experiments.cells import BUDGETS, Cell, cells
-from experiments.cli import made
-from experiments.cli.claims import HERE, Claims, Tables, existing
+from experiments.cli import claims, made
+from experiments.cli.claims import HERE
+from experiments.cli.tables import Tables, existing
 from experiments.cli.verdicts import Block, Table, Verdict, show
-from experiments.study_claims import OURS, PARTS, STUDY, Claim
+from experiments.study_claims import CAPTIONS, OURS, PARTS, STUDY, Claim
 from lvm_jax.files import atomic
 
 _MARKS = {"holds": "●", "fails": "▲", "undecided": "◆", "measured": "■", "none": "○"}
 _WORDS = {"none": "no results yet"}
 _NOT_ALL = "not all of its runs are there"
+_AMENDED = "rule amended"
 _MOST_NAMES = 3  # that a summary lists
 
 
@@ -56,12 +58,14 @@ class Decided(NamedTuple):
       blocks: tables, text and the verdicts that count, of its sections.
       kind: holds, fails, undecided, measured, or none if there are no results.
       sources: lines that say how its tables were made.
+      runs: how many there are of a level, or "".
     """
 
     claim: Claim
     blocks: list[Block]
     kind: str
     sources: list[str]
+    runs: str
 
     @property
     def word(self) -> str:
@@ -77,7 +81,11 @@ class Decided(NamedTuple):
     def says(self) -> str:
         """All verdicts that count, in short."""
         parts = list(map(_in_short, _verdicts(self.blocks)))
-        return "; ".join([*parts, *([_NOT_ALL] if parts and self.lacking else [])])
+        if parts and self.lacking:
+            parts.append(_NOT_ALL)
+        if parts and self.claim.amended:
+            parts.append(_AMENDED)
+        return "; ".join(parts)
 
     @property
     def lacking(self) -> list[str]:
@@ -104,7 +112,7 @@ def _in_short(verdict: Verdict) -> str:
     for says, of in groups.items():
         is_short = len(groups) > 1 and len(of) <= _MOST_NAMES
         where = ", ".join(of) if is_short else f"{len(of)} of {num}"
-        texts.append(says if num == 1 and "" in of else f"{says} ({where})")
+        texts.append(says if num == 1 else f"{says} ({where})")
     return f"{verdict.claim}: {', '.join(texts)}"
 
 
@@ -126,7 +134,7 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
         block
         for title, section in claim.part.sections.items()
         if title.startswith(claim.sections)
-        for block in _blocks(section, tables)
+        for block in claims.blocks(section, tables)
         if not isinstance(block, Verdict)
         or block.claim.startswith(claim.verdicts or "")
     ]
@@ -136,23 +144,13 @@ def decide(claim: Claim, folder: pathlib.Path) -> Decided:
     if found == "none" and any(isinstance(block, Table) for block in blocks):
         found = "measured"
     sources = made.lines(tables.names, made.read(tables.folder))
-    return Decided(claim, blocks, found, sources)
+    return Decided(claim, blocks, found, sources, _runs(tables.num_runs))
 
 
-def _blocks(section: Callable[..., Iterator[Block]], tables: Tables) -> list[Block]:
-    """Those of a section, or what its tables, of another version, lack."""
-    try:
-        return list(section(tables))
-    except KeyError as error:
-        return [f"Not there: a column {error} of tables in {tables.folder.name}/."]
-
-
-def _figures(part: Claims, tables: Tables) -> dict[str, Figure]:
-    """By name; none of tables that lack a column."""
-    try:
-        return dict(part.draw(tables))
-    except KeyError:
-        return {}
+def _runs(numbers: Sequence[int]) -> str:
+    """How many runs there are of a level, on one sample and with one setting."""
+    several = [f"{number}" for number in dict.fromkeys((*numbers[:1], *numbers[-1:]))]
+    return f"{' to '.join(several)} runs of a level on a sample" if several else ""
 
 
 def inline(figure: Figure, prefix: str) -> str:
@@ -191,15 +189,14 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
     """
     drawn = {}
     for part in PARTS:
-        drawn |= _figures(part, Tables(folder / part.name))
+        drawn |= claims.figures(part, Tables(folder / part.name))
+    asked = [of.claim for some in decided.values() for of in some]
+    places = {claim.figure: claim for claim in reversed(asked) if claim.figure in drawn}
     figures = {
-        of.claim.name: inline(drawn[of.claim.figure], of.claim.name)
-        for of in (of for some in decided.values() for of in some)
-        if of.claim.figure in drawn
+        claim.name: inline(drawn[figure], claim.name)
+        for figure, claim in places.items()
     }
-    of_claims = {
-        of.claim.name: commands(of.claim) for some in decided.values() for of in some
-    }
+    of_claims = {claim.name: commands(claim) for claim in asked}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -213,6 +210,8 @@ def page(decided: Mapping[str, list[Decided]], folder: pathlib.Path) -> str:
     return template.render(
         parts=decided,
         figures=figures,
+        captions=CAPTIONS,
+        places=places,
         commands=of_claims,
         marks=_MARKS,
         words=_WORDS,
@@ -227,7 +226,13 @@ def _run() -> pathlib.Path:
         for name in ("data_dir", "jobs", "dry_run"):
             if flags.FLAGS[name].present:
                 raise ValueError(f"expected --budget with --{name}, got none")
-        return existing(flags.FLAGS.tables)
+        folder = existing(flags.FLAGS.tables)
+        names = [part.name for part in PARTS]
+        if not any((folder / name).is_dir() for name in names):
+            raise ValueError(
+                f"expected {', '.join(names)} in --tables, got none of them in {folder}"
+            )
+        return folder
     cli.refuse("--budget", "tables")
     workdir = pathlib.Path(os.path.abspath(flags.FLAGS.workdir), flags.FLAGS.budget)
     budget = BUDGETS[flags.FLAGS.budget]

@@ -42,9 +42,10 @@ def tables(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def is_done(cell: Cell, workdir: pathlib.Path) -> bool:
-    """Whether all tables of a cell are there."""
+    """Whether all tables of a cell are there, with anything in them."""
     folder = tables(workdir) / cell.part
-    return all((folder / f"{name}.csv").exists() for name in cell.tables.values())
+    paths = [folder / f"{name}.csv" for name in cell.tables.values()]
+    return all(path.exists() and path.stat().st_size for path in paths)
 
 
 class Clock:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.cli.claims import Tables
 from experiments.cli.levels import (
     Rows,
     Truths,
@@ -14,6 +13,7 @@ from experiments.cli.levels import (
     renamed,
     undecided_of,
 )
+from experiments.cli.tables import Tables
 from experiments.cli.verdicts import Block, Table, Verdict, alike, at, final
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, style
@@ -228,9 +228,10 @@ def plot_times(tables: Tables) -> Figure:
                 lw=1,
                 label=change.label,
             )
-        axes.set(xscale="log", title=dataset, xlabel="e, epochs", xlim=(0.8, 130))
+        axes.set(xscale="log", title=dataset, xlim=(0.8, 130))
         axes.set_xticks(TIMES, [f"{time}" for time in TIMES])
         axes.minorticks_off()
-    panels[0].set_ylabel("truths recovered of 8")
+    panels[0].set(ylabel="truths recovered of 8", ylim=(0, 8.2))
+    figure.supxlabel("e, epochs; 95% intervals over runs", fontsize=9)
     style.add_legend(figure, *panels[0].get_legend_handles_labels())
     return figure

@@ -5,9 +5,9 @@ import pytest
 from sweep_process import run
 
 from experiments import noisy_or_claims as claims
-from experiments.cli.claims import Tables, existing
 from experiments.cli.levels import Rule, Truths, share_verdict, undecided_of
-from experiments.cli.verdicts import Verdict, direction
+from experiments.cli.tables import Tables
+from experiments.cli.verdicts import Table, Verdict, at, direction
 from experiments.study import kind
 from lvm_jax import report
 from lvm_jax.files import table
@@ -96,10 +96,19 @@ def test_a_claim_of_two_cells_waits_for_the_second(tmp_path):
     assert decided.says["IMG"].startswith("not decided: runs are lacking, so far")
 
 
-def test_a_folder_of_tables_that_is_not_there_is_refused(tmp_path):
-    assert existing(str(tmp_path)) == tmp_path
-    with pytest.raises(ValueError, match=r"a folder of tables as --tables, got .*none"):
-        existing(str(tmp_path / "none"))
+def test_the_filter_is_judged_by_all_full_runs_of_a_data_set():
+    rows = report.add_shares(_rows({8: _FEW, 16: (8,) * 8, 32: (8,) * 8}), 8)
+    inexact = [row | {"num_kept": 9, "exact_after_filter": False} for row in rows[8:]]
+    blocks = list(Truths(8).surplus({"IMG": rows, "CON8": inexact, "PLNT": rows[:8]}))
+    table_, verdict = blocks
+    assert verdict.says == {
+        "IMG": "holds",  # By 16 runs, of which 8 do not suffice.
+        "CON8": "refuted",
+        "PLNT": "not decided: no full run",
+    }
+    cells = {tuple(line[:2]): line[-2] for line in table_.lines}
+    assert cells["IMG", "16"] == "8 of 8" and cells["IMG", "all of these"] == "16 of 16"
+    assert isinstance(table_, Table) and ("IMG", "8") not in cells
 
 
 def test_what_lacks_runs_is_decided_for_the_time_being():
@@ -136,18 +145,22 @@ def test_harm_is_little_where_the_interval_stays_above_a_truth():
         for levels in ({8: _FEW, 16: _MANY, 32: _FEW}, {64: _MANY, 128: _FEW})
     )
     table_, verdict = claims.harm(main, large)
-    assert [row[4] for row in table_.lines] == ["16", "16"]
-    assert verdict.says == {"IMG at 64": "holds", "IMG at 128": "refuted"}
+    assert [row[5] for row in table_.lines] == ["16", "16"]
+    assert verdict.says == {"IMG": "refuted"}  # By 128, and not by 64.
+    (_, verdict) = claims.harm(main, {"IMG": at(large["IMG"], level=64)})
+    assert verdict.says == {"IMG": "holds"}
 
 
 def test_a_bound_does_not_decide_that_larger_is_worse():
     main = {"IMG": _rows({8: _MANY, 16: _MANY, 32: _FEW})}
     large = {"IMG": _rows({64: (8,) * 8, 128: _MANY})}
-    (_, lines), verdict = claims.likelihood(main, large)
+    (_, lines), verdict, bounds = claims.likelihood(main, large)
     of_levels = {line[1]: line for line in lines}
-    assert of_levels["32"][4] == "not decided by a bound"
-    assert of_levels["16"][4] == verdict.says["IMG"] == "undecided"
-    assert "at least" in lines[2][2] and "at least" not in lines[1][2]
+    assert of_levels["32"][5] == "not decided by a bound"
+    assert of_levels["16"][5] == verdict.says["IMG"] == "undecided"
+    assert "at least" in lines[2][3] and "at least" not in lines[1][3]
+    better = sum(line[5] == "better" for line in lines)
+    assert bounds.says == {"IMG": f"{better} of 3"}
 
 
 def test_log_likelihood_follows_where_it_moves_as_truths_do():
@@ -202,6 +215,7 @@ def test_all_claims_are_printed_from_tables(tmp_path):
 
     def write(name, levels, **fields):
         numbers = {level: generator.integers(4, 9, 6) for level in levels}
+        fields["dataset"] = name.split("_")[0]
         rows = _rows({k: of.tolist() for k, of in numbers.items()}, **fields)
         table.write_rows(tmp_path / f"{name}.csv", rows)
         return rows
@@ -213,7 +227,7 @@ def test_all_claims_are_printed_from_tables(tmp_path):
     rows = [
         row
         for rate in (0.01, 0.1)
-        for row in write("IMG_rates", (8, 16, 32), theta_rate=rate)
+        for row in write("IMG_rates", (8, 16, 32), setting=rate, theta_rate=rate)
     ]
     table.write_rows(tmp_path / "IMG_rates.csv", rows)
     rows = [

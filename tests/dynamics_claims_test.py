@@ -84,7 +84,7 @@ def _kept(level, truths, **more):
         {
             "dataset": "IMG",
             "level": level,
-            "setting": "study",
+            "setting": f"at={more['at']}" if "at" in more else "study",
             "seed": seed,
             "num_recovered": min(truths + (seed // (1 + ("at" in more))) % 2, 8),
             "num_recovered_after_filter": 0,

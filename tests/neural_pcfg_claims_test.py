@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import neural_pcfg_claims as claims
-from experiments.cli.claims import Tables
+from experiments.cli.tables import Tables
 from experiments.cli.verdicts import Table, Verdict
 from lvm_jax.files import table
 
@@ -66,8 +66,9 @@ def test_larger_grammars_have_less_nll_and_better_trees(
         "test log-likelihood per word, nats": {"R0": learns},
         "F1": {"R0": recovers},
     }
-    assert compared.lines[0][:3] == [
+    assert compared.lines[0][:4] == [
         "R0",
+        "10",
         "10",
         f"-{nll[0]:.3f} [-{nll[0] + 0.013:.3f}, -{nll[0] - 0.013:.3f}]",
     ]

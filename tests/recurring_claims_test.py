@@ -7,7 +7,7 @@ from sweep_process import check_refused, run
 import lvm_jax
 from experiments import hard_truths
 from experiments import recurring_claims as claims
-from experiments.cli.claims import Tables
+from experiments.cli.tables import Tables
 from lvm_jax import noisy_or
 from lvm_jax.files import table
 
@@ -136,7 +136,7 @@ def test_verdicts_follow_the_tables(tmp_path):
     assert "48 of 48" in text and "16: 48" in text
     assert line == "nine tenths of what recurs are true: 1000 samples holds"
     assert "| 1000 | level 8 | +7.00" in text
-    assert "none of 8, 16, 32 has more: 1000 samples holds" in text
+    assert "is found to have more: 1000 samples holds" in text
     assert (tmp_path / "figures" / "recurring.png").exists()
     _, line = _of_all(tmp_path, _KINDS, true=2, false=6)
     assert line.endswith("1000 samples refuted")

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import sparse_coding_claims as claims
-from experiments.cli.claims import Tables
+from experiments.cli.tables import Tables
 from experiments.cli.verdicts import Table, Verdict
 from lvm_jax.files import table
 
@@ -123,8 +123,9 @@ def test_longer_runs_are_compared_with_those_of_the_main_table(tmp_path):
     (lines,) = (block.lines for block in blocks if isinstance(block, Table))
     assert lines[-1][0] == "96 as they are, 3000 epochs"
     assert lines[-1][-1].startswith("+0.00 [")
-    lack = [of for of in blocks if isinstance(of, str)]
-    assert lack == ["Not there: main of gamma10 (seeds 8 to 31)."]
+    lack, before = (of for of in blocks if isinstance(of, str))
+    assert lack == "Not there: main of gamma10 (seeds 8 to 31)."
+    assert "as they are: +0.00 [" in before and before.endswith("undecided.")
 
 
 @pytest.mark.parametrize(

@@ -161,13 +161,13 @@ def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
         (five, (3, 8, 8), "holds"),
         (five[:1], (8, 3, 3), "fails"),
     ):
-        rows = [
-            row
-            for level, number in zip((8, 16, 32), truths, strict=True)
-            for row in _kept(level, number)
-        ]
         (tmp_path / "noisy_or").mkdir(exist_ok=True)
         for name in datasets:
+            rows = [
+                row
+                for level, number in zip((8, 16, 32), truths, strict=True)
+                for row in _kept(level, number, name)
+            ]
             table.write_rows(tmp_path / "noisy_or" / f"{name}_main.csv", rows)
         report = tmp_path / "report.html"
         verdicts = _study(f"--tables={tmp_path}", f"--report={report}")
@@ -183,7 +183,7 @@ def test_tables_of_another_version_are_shown_as_such(tmp_path):
     verdicts = _study(f"--tables={tmp_path}", f"--report={tmp_path / 'report.html'}")
     assert set(verdicts.values()) == {"no results yet"}
     text = (tmp_path / "report.html").read_text()
-    assert "Not there: a column &#39;num_recovered&#39; of tables in noisy_or/." in text
+    assert "a column &#39;num_recovered&#39; of IMG_main in noisy_or/." in text
 
 
 def _lacking(part, folder):
@@ -251,6 +251,8 @@ def _fake_cells(tmp_path, monkeypatch, status):
 def test_cells_run_once_and_a_failure_stops_no_other(tmp_path, monkeypatch):
     status = {"IMG": 2}
     asked, ran = _fake_cells(tmp_path, monkeypatch, status)
+    (study_runs.tables(tmp_path) / "noisy_or").mkdir(parents=True)
+    (study_runs.tables(tmp_path) / "noisy_or" / "UNIF.csv").touch()  # Of no use.
     failures = study_runs.run(asked, tmp_path)
     assert failures == ["noisy_or IMG ended with status 2"] and ran == ["IMG", "UNIF"]
     assert [study_runs.is_done(cell, tmp_path) for cell in asked] == [False, True]

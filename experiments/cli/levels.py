@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.cli.claims import Tables
+from experiments.cli.tables import Rows, Tables
 from experiments.cli.verdicts import (
     Block,
     Table,
@@ -25,8 +25,6 @@ from lvm_jax.report.rows import DATA_SEED, group, num_samples
 
 _NO_FULL_RUN = "not decided: no full run"
 _LEAST_EXACT = 0.8  # share of exact models, where the filter gives back the truth
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def levels_of(rows: Rows) -> list[int]:
@@ -55,6 +53,13 @@ def joined(*cells: Mapping[str, Rows]) -> dict[str, list[Mapping[str, Any]]]:
 def share_verdict(share: Interval | None) -> str:
     """Whether a filter gives back the truth, by the interval of how often."""
     return _NO_FULL_RUN if share is None else above(share, _LEAST_EXACT)
+
+
+def num_runs(rows: Rows) -> str:
+    """How many runs rows are of, those of each sample where there are several."""
+    samples = num_samples(rows)
+    each = len(rows) / samples
+    return f"{each:g} on each of {samples}" if samples > 1 else f"{each:g}"
 
 
 class Rule(NamedTuple):
@@ -194,7 +199,10 @@ FULL = Column("full", "full recovery, %", (0, 1), 0, 100)
 
 
 def larger(
-    tables: Mapping[str, Rows], columns: Sequence[Column], least: int = 2
+    tables: Mapping[str, Rows],
+    columns: Sequence[Column],
+    least: int = 2,
+    learned: str = "latents",
 ) -> Iterator[Block]:
     """Larger levels less the smallest, in one family of all columns and data sets.
 
@@ -202,6 +210,7 @@ def larger(
       tables: by data set.
       columns: that are compared.
       least: how many of the largest levels have to have more.
+      learned: what a level counts.
     """
     decided = report.adjust(
         {
@@ -216,14 +225,15 @@ def larger(
     lines = []
     for dataset, rows in tables.items():
         for level in levels_of(rows):
-            line = [dataset, str(level)]
+            some = at(rows, level=level)
+            line = [dataset, str(level), num_runs(some)]
             for column in columns:
                 known = decided.get((dataset, level, column))
-                line.append(column.shown(at(rows, level=level)))
+                line.append(column.shown(some))
                 line.append(column.format(known) if known else "")
             lines.append(line)
     headings = [[column.title, "less the smallest"] for column in columns]
-    yield Table(["data", "latents", *itertools.chain(*headings)], lines)
+    yield Table(["data", learned, "runs", *itertools.chain(*headings)], lines)
     for column in columns:
         says = {
             dataset: verdict(
@@ -241,10 +251,12 @@ class Truths(NamedTuple):
     Attributes:
       number: of true latents.
       noun: for several of them.
+      learned: what a level counts.
     """
 
     number: int
     noun: str = "truths"
+    learned: str = "latents"
 
     @property
     def recovered(self) -> Column:
@@ -258,12 +270,23 @@ class Truths(NamedTuple):
         Args:
           tables: of all cells.
           rule: of the cell.
+
+        Raises:
+          ValueError: if a table is of another data set of the cell.
         """
-        return {
-            dataset: report.add_shares(rows, self.number)
-            for dataset in rule.datasets
-            if (rows := tables.rows(f"{dataset}_{rule.name}"))
-        }
+        found = {}
+        for dataset in rule.datasets:
+            if rows := tables.rows(f"{dataset}_{rule.name}"):
+                others = {row.get("dataset") for row in rows} & {*rule.datasets} - {
+                    dataset
+                }
+                if others:
+                    raise ValueError(
+                        f"{tables.folder}: expected runs of {dataset} in "
+                        f"{dataset}_{rule.name}.csv, got {', '.join(sorted(others))}"
+                    )
+                found[dataset] = report.add_shares(rows, self.number)
+        return found
 
     def section(
         self,
@@ -308,7 +331,7 @@ class Truths(NamedTuple):
           tables: by data set.
           least: how many of the largest levels have to recover more.
         """
-        return larger(tables, (self.recovered, FULL), least)
+        return larger(tables, (self.recovered, FULL), least, self.learned)
 
     def surplus(self, tables: Mapping[str, Rows]) -> Iterator[Block]:
         """What the filter makes of models that have all truths, and of the others.
@@ -318,14 +341,10 @@ class Truths(NamedTuple):
         """
         lines, says = [], {}
         for name, rows in tables.items():
-            for level in levels_of(rows):
-                if level == self.number:
-                    continue
+            larger_ones = [row for row in rows if row["level"] != self.number]
+            levels = levels_of(larger_ones)
+            for level in levels:
                 some = at(rows, level=level)
-                full = [row for row in some if row[FULL.name]]
-                exact = sum(row["exact_after_filter"] for row in full)
-                share = report.share_interval(exact, len(full)) if full else None
-                says[f"{name} at {level}"] = share_verdict(share)
                 discarded, kept, recovered, left = (
                     np.mean([row[column] for row in some])
                     for column in (
@@ -335,19 +354,26 @@ class Truths(NamedTuple):
                         "num_recovered_after_filter",
                     )
                 )
-                lines.append(
-                    [
-                        name,
-                        str(level),
-                        f"{discarded:.1f}",
-                        f"{level - discarded - kept:.1f}",
-                        f"{kept - left:.2f}",
-                        f"{recovered - left:.2f}",
-                        f"{exact} of {len(full)}",
-                        share.format(0, 100) if share else "",
-                    ]
-                )
-        headings = ["data", "latents", "discarded", "duplicate"]
+                cells = [f"{discarded:.1f}", f"{level - discarded - kept:.1f}"]
+                cells += [f"{kept - left:.2f}", f"{recovered - left:.2f}"]
+                lines.append([name, str(level), *cells, *_exact(some)[1]])
+            share, cells = _exact(larger_ones)
+            if len(levels) > 1:
+                lines.append([name, "all of these", "", "", "", "", *cells])
+            says[name] = share_verdict(share)
+        headings = ["data", self.learned, "discarded", "duplicate"]
         headings += ["survivors without a truth", f"{self.noun} lost by the filter"]
         yield Table([*headings, "exact of full", "share, %"], lines)
         yield Verdict("the filter gives back the truth", says)
+
+
+def _exact(rows: Rows) -> tuple[Interval | None, list[str]]:
+    """Of runs with all truths, the share that the filter leaves with nothing else.
+
+    None where there is no such run; then how many these are, as text, and the share.
+    """
+    full = [row for row in rows if row[FULL.name]]
+    exact = sum(row["exact_after_filter"] for row in full)
+    share = report.share_interval(exact, len(full)) if full else None
+    text = share.format(0, 100) if share else ""
+    return share, [f"{exact} of {len(full)}", text]
