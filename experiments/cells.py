@@ -48,6 +48,8 @@ class Cell:
       binary: module of experiments.
       flags: values by name, {workdir} in them for the folder of all workdirs.
       tables: file of the workdir -> name of the table; "" for what it writes itself.
+      runs: how many, where flags do not say; none of what reads those of others.
+      measured: what it measures costs, beside what it trains.
     """
 
     part: str
@@ -55,12 +57,14 @@ class Cell:
     binary: str
     flags: Mapping[str, str]
     tables: Mapping[str, str]
+    runs: int | None = None
+    measured: float = 0.0
 
     @property
     def num_runs(self) -> int:
-        """Runs of all levels, settings and data sets; none if it measures alone."""
-        if "tables" in self.flags:
-            return 0
+        """Runs of all levels, settings and data sets."""
+        if self.runs is not None:
+            return self.runs
         swept = ("levels", "rate", "at", "step_size", "guard")
         counts = [len(self._list(name)) for name in swept]
         counts += [len(self._list("data_seed")), int(self.flags.get("num_seeds", 16))]
@@ -82,7 +86,8 @@ class Cell:
             sizes = [(level / 16) ** 2 for level in levels]
             kind = self.flags.get("mode", "batched")
         size = sum(sizes) / len(sizes)
-        return self.num_runs * epochs * size * samples * _WEIGHTS.get(kind, 1)
+        trained = self.num_runs * epochs * size * samples * _WEIGHTS.get(kind, 1)
+        return trained + self.measured
 
 
 class Budget(NamedTuple):
@@ -174,7 +179,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
     course = {name: f"{{workdir}}/dynamics/IMG_{name}" for name in ("early", "late")}
     course["tables"] = "{workdir}/tables/dynamics"
     # Of all that it writes the last.
-    yield Cell("dynamics", "course", "course_tables", course, {"": "starts"})
+    yield Cell("dynamics", "course", "course_tables", course, {"": "starts"}, runs=0)
     yield cell("IMG_nearest", learner="nearest", levels="8", epochs="200")
     datasets = SURPLUS[:1] if budget.is_one else SURPLUS
     if not budget.is_one:
@@ -196,8 +201,15 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
             of_large = {"estimator": "nvil", "batch_size": "80", "epochs": "400"}
             yield cell(f"{name}_batch80", **of_noise, **of_large)
             of = f"{name}_variances"
-            flags = {"dataset": name, "tables": course["tables"]}
-            yield Cell("dynamics", of, "gradient_variances", flags, {"": of})
+            yield Cell(
+                "dynamics",
+                of,
+                "gradient_variances",
+                {"dataset": name},
+                {"variances.csv": of},
+                runs=4,
+                measured=16_000,
+            )
 
 
 def _recurring(budget: Budget, data_dir: str | None) -> Iterator[Cell]:

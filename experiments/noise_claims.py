@@ -1,7 +1,7 @@
 """Does noise help? What the tables of estimators say, section 6 of the dynamics."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -118,7 +118,7 @@ def noise_verdict(lower: int, added: int) -> str:
 def _variances(rows: Rows) -> Iterator[Block]:
     if not rows:
         return
-    yield "Variance of q's gradient by the squared length of its mean:"
+    yield "Variance of q's gradient by the squared length of its mean, with its range:"
     moments = sorted({row["epoch"] for row in rows})
     lines = []
     for (dataset, name), own in group(rows, "dataset", "estimator").items():
@@ -126,9 +126,14 @@ def _variances(rows: Rows) -> Iterator[Block]:
             [row["relative_variance"] for row in at(own, epoch=moment)]
             for moment in moments
         ]
-        cells = [f"{np.median(of):.3g}" if of else "-" for of in values]
-        lines.append([dataset, name, *cells])
+        lines.append([dataset, name, *(_range(of) if of else "-" for of in values)])
     yield Table(["data", "estimator", *(f"{n} epochs" for n in moments)], lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    """The median of values, the least and the largest."""
+    middle, low, high = np.median(values), min(values), max(values)
+    return f"{middle:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _by_variance(rows: Rows) -> dict[str, float]:

@@ -3,8 +3,8 @@ r"""The claims about noisy-OR networks, decided on the committed tables.
     python -m experiments.noisy_or_claims
 
 Reads the kept models of every cell in experiments/noisy_or/, decides by the rule in
-experiments/noisy_or.md, prints the tables that stand there, and draws the figure of
-the five data sets into experiments/figures/. Ten seconds. A cell without a table is
+experiments/noisy_or.md, prints the tables that stand there, and draws their figures
+into experiments/figures/. Ten seconds. A cell without a table is
 left out and named, as are seeds that a table lacks.
 """
 

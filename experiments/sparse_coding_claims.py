@@ -8,7 +8,8 @@ figures into experiments/figures/. Ten seconds. What has no table is named.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -164,14 +165,7 @@ def _why(
     headings += [FULL.title, "active columns"]
     headings += [f"less with the reason (family of {len(decided)})"]
     yield Table([*headings, "less 48 of the same rate"], lines)
-    if (masked := others[-1]) and plain:
-        before = {way.how: _less(way.rows, plain) for way in tried}
-        (hidden,) = (way.how for way in tried if way.rows is masked)
-        before = report.adjust(before)[hidden]
-        yield (
-            "By the rule before it was amended, a fifth hidden and the guard less 96 "
-            f"as they are: {before.format(2)}: {part([before])}."
-        )
+    yield from _before(tried, plain)
     if direction(start) != "less":
         yield Verdict("96 recover fewer than 48", {_OF_MANY: "undecided"})
         return
@@ -183,6 +177,19 @@ def _why(
             longer = [shortfall] if name == _SLOW else []
             says[_THE_WHOLE] = whole([short[best], *longer])
         yield Verdict(f"96 recover fewer because {name}", says)
+
+
+def _before(tried: Sequence[Way], plain: Rows) -> Iterator[str]:
+    """What was decided before the rule was amended: each way less 96 as they are."""
+    less = report.adjust(
+        {(way.reason, way.how): _less(way.rows, plain) for way in tried}
+    )
+    (decided,) = (of for (reason, _), of in less.items() if reason == _FITTING)
+    if not math.isnan(decided.estimate):
+        yield (
+            "By the rule before it was amended, a fifth hidden and the guard less 96 "
+            f"as they are: {decided.format(2)}: {part([decided])}."
+        )
 
 
 def _line(

@@ -149,7 +149,9 @@ def test_verdicts_follow_the_tables(tmp_path):
             "IMG_nvil": [row | {"rate": 0.04} for row in _kept(8, 6)],
             "IMG_rloo8": [row | {"rate": 0.1} for row in _kept(8, 4)],
             "IMG_local_expectation": [row | {"rate": 0.1} for row in _kept(8, 3)],
-            "UNIF_rloo8": [row | {"rate": 0.1} for row in _kept(8, 3)],
+            "UNIF_rloo8": [
+                row | {"rate": 0.1, "dataset": "UNIF"} for row in _kept(8, 3)
+            ],
         },
     )
     pruned, renewed = (

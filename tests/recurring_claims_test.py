@@ -176,6 +176,7 @@ def test_what_recurs_is_all_of_the_truth_or_it_is_not(tmp_path):
             _row(0, 16, True, 9, 0, num_runs=8),
             _row(0, 32, False, 8, 8),
         ]
+        rows = [row | {"dataset": name} for row in rows]
         text = _claims(tmp_path, rows, f"{name}_study")
     assert "| CON8 | 16* | 9 | 8 | 8 |" in text and "| CON8 | 32 | 8 | 8 | 8 |" in text
     assert (
@@ -183,7 +184,8 @@ def test_what_recurs_is_all_of_the_truth_or_it_is_not(tmp_path):
         "holds, UNIF refuted, CON8 refuted\n"
     ) in text
     assert "Not there: CON24_study." in text
-    text = _claims(tmp_path, [_row(0, 16, True, 8, 8, num_runs=8)], "CON24_study")
+    of_fewer = _row(0, 16, True, 8, 8, num_runs=8, dataset="CON24")
+    text = _claims(tmp_path, [of_fewer], "CON24_study")
     assert "CON24 not decided: runs are lacking, so far holds" in text
 
 

@@ -26,7 +26,7 @@ def _rows(level, numbers, step_size=0.1, guard=0.0):
             "guard": guard,
             "seed": seed,
             "epoch": 1000,
-            "num_discarded": level - 26,
+            "num_discarded": max(level - 26, 0),
             "num_kept": 26,
             "num_recovered": number,
             "num_recovered_after_filter": number,

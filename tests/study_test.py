@@ -24,7 +24,7 @@ from experiments.cli import claims, made
 from experiments.cli.claims import HERE
 from experiments.cli.verdicts import Verdict
 from experiments.study import commands, kind
-from experiments.study_claims import OURS, PARTS, STUDY
+from experiments.study_claims import CAPTIONS, OURS, PARTS, STUDY
 from lvm_jax.files import table
 
 
@@ -125,6 +125,18 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
             assert row.endswith(f" {word}")
 
 
+def test_a_figure_has_a_caption_and_stands_once(tmp_path):
+    every = (*STUDY, *OURS)
+    assert {claim.figure for claim in every} - {""} == CAPTIONS.keys()
+    text = (HERE / "report.html").read_text()
+    drawn = [claim.figure for claim in every if claim.figure]
+    assert text.count("<figcaption>") == len(CAPTIONS)
+    assert text.count("Figure: that of <a href=") == len(drawn) - len(CAPTIONS)
+    for claim in every:
+        if claim.amended:
+            assert html.escape(claim.amended, quote=False).split(":")[0] in text
+
+
 _MEASURE = """<iframe id="page" width="{width}" height="800" srcdoc="{text}"></iframe>
 <script>window.onload = () => {{
   const root = document.getElementById("page").contentDocument.documentElement;
@@ -174,7 +186,9 @@ def test_verdicts_follow_the_data_and_what_is_lacking_is_said(tmp_path):
         claim = "Larger models recover more of the true latent variables."
         assert verdicts.pop(claim) == word
         assert list(verdicts.values()).count("no results yet") > 10
-        assert "Not there: misspecified of IMG-FLIP, IMG-UNIF." in report.read_text()
+        text = report.read_text()
+        assert "Not there: misspecified of IMG-FLIP, IMG-UNIF." in text
+        assert "(32 runs of a level on a sample; intervals are over runs on one" in text
 
 
 def test_tables_of_another_version_are_shown_as_such(tmp_path):

@@ -11,6 +11,7 @@ from experiments.cli.run import run
 from experiments.cli.tables import Tables, existing
 from experiments.cli.verdicts import Block, show
 from lvm_jax import report
+from lvm_jax.report.rows import MissingColumnError
 
 HERE = pathlib.Path(__file__).parents[1]
 
@@ -38,18 +39,29 @@ def blocks(section: Callable[[Tables], Iterator[Block]], tables: Tables) -> list
     """Those of a section, or what its tables, of another version, lack."""
     try:
         return list(section(tables))
-    except KeyError as error:
-        (column,) = error.args
-        where = ", ".join(tables.without(column)) or "tables"
-        return [f"Not there: a column {error} of {where} in {tables.folder.name}/."]
+    except (KeyError, MissingColumnError) as error:
+        column = _column(error)
+        if not (where := tables.without(column)):
+            raise
+        names = f"{', '.join(where)} in {tables.folder.name}/"
+        return [f"Not there: a column {column!r} of {names}."]
 
 
 def figures(claims: Claims, tables: Tables) -> dict[str, Figure]:
     """By name; none of tables that lack a column."""
     try:
         return dict(claims.draw(tables))
-    except KeyError:
+    except (KeyError, MissingColumnError) as error:
+        if not tables.without(_column(error)):
+            raise
         return {}
+
+
+def _column(error: KeyError | MissingColumnError) -> str:
+    """That is not there."""
+    if isinstance(error, MissingColumnError):
+        return error.column
+    return str(error.args[0])
 
 
 def decide(claims: Claims) -> None:
@@ -62,10 +74,10 @@ def decide(claims: Claims) -> None:
     )
 
     def main():
-        tables = Tables(existing(folder.value))
+        tables = existing(folder.value)
         for title, section in claims.sections.items():
-            show([f"### {title}", *blocks(section, tables)])
-        for name, figure in figures(claims, tables).items():
+            show([f"### {title}", *blocks(section, Tables(tables))])
+        for name, figure in figures(claims, Tables(tables)).items():
             path = pathlib.Path(to.value) / f"{name}.png"
             report.save(figure, path)
             print(f"figure: {path}")

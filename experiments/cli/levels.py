@@ -270,23 +270,12 @@ class Truths(NamedTuple):
         Args:
           tables: of all cells.
           rule: of the cell.
-
-        Raises:
-          ValueError: if a table is of another data set of the cell.
         """
-        found = {}
-        for dataset in rule.datasets:
-            if rows := tables.rows(f"{dataset}_{rule.name}"):
-                others = {row.get("dataset") for row in rows} & {*rule.datasets} - {
-                    dataset
-                }
-                if others:
-                    raise ValueError(
-                        f"{tables.folder}: expected runs of {dataset} in "
-                        f"{dataset}_{rule.name}.csv, got {', '.join(sorted(others))}"
-                    )
-                found[dataset] = report.add_shares(rows, self.number)
-        return found
+        return {
+            dataset: report.add_shares(rows, self.number)
+            for dataset in rule.datasets
+            if (rows := tables.rows(f"{dataset}_{rule.name}"))
+        }
 
     def section(
         self,
@@ -341,7 +330,7 @@ class Truths(NamedTuple):
         """
         lines, says = [], {}
         for name, rows in tables.items():
-            larger_ones = [row for row in rows if row["level"] != self.number]
+            larger_ones = [row for row in rows if row["level"] > self.number]
             levels = levels_of(larger_ones)
             for level in levels:
                 some = at(rows, level=level)

@@ -1,6 +1,5 @@
 """Tables of a study as claims read them: each once, and checked."""
 
-import math
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,10 +12,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 _TEXT = ("dataset", "level", "setting", "estimator", "state")  # columns of text
 _SIZES = re.compile(r"\d{1,6}x\d{1,6}")  # of grammars, as tables have their levels
-_MOST = 10**6  # latents, or whatever a level counts
-# Which rows are of one run, or of one look at the runs of a data set.
-_RUN = ("dataset", DATA_SEED, "level", "setting", "seed")
-_LOOK = ("dataset", DATA_SEED, "level", "num_runs")
+_MOST = 2**32  # latents, or whatever is counted
+_LARGEST = 1e300
+# What tells rows of a table from one another, of the columns that it has.
+_KEYS = ("dataset", "num_train", DATA_SEED, "level", "setting", "seed", "run")
+_KEYS += ("num_runs", "latent", "limit", "state", "estimator", "end", "is_late")
+_MEASURED = ("diverged", "truth")  # of which rows have one: `epoch` is a measure, too
+_UNBOUNDED = ("relative_variance",)
 
 
 class Tables:
@@ -26,6 +28,7 @@ class Tables:
         """The tables of a folder, each read when it is first asked for."""
         self.folder = folder
         self._paths, self._rows = {}, {}
+        self._datasets, self._prefixes = {}, {}  # each by the other
 
     @property
     def names(self) -> list[str]:
@@ -54,9 +57,29 @@ class Tables:
             parts = [path for path in parts if path.stem[len(name) + 1 :].isdigit()]
             paths = self._paths[name] = [*self.folder.glob(f"{name}.csv"), *parts]
             rows = [row for path in paths for row in _checked(path)]
-            _check_runs(rows, " and ".join(map(str, paths)))
+            _check_once(rows, paths)
+            self._check_data_set(name, rows, paths)
             self._rows[name] = rows
         return self._rows[name]
+
+    def _check_data_set(
+        self, name: str, rows: Rows, paths: Sequence[pathlib.Path]
+    ) -> None:
+        """Refuses two data sets in tables of one name, DATASET_..., and the reverse."""
+        prefix = name.split("_")[0]
+        for dataset in {row["dataset"]: None for row in rows if "dataset" in row}:
+            known = self._datasets.setdefault(prefix, dataset)
+            if known != dataset:
+                raise ValueError(
+                    f"{_shown(paths)}: expected runs on {known}, as other tables of "
+                    f"{prefix} have, got runs on {dataset}"
+                )
+            other = self._prefixes.setdefault(dataset, prefix)
+            if other != prefix:
+                raise ValueError(
+                    f"{_shown(paths)}: expected runs on {prefix}, got runs on "
+                    f"{dataset}, as tables of {other} have"
+                )
 
     def without(self, column: str) -> list[str]:
         """Names of those read that have no such column."""
@@ -97,9 +120,12 @@ def _runs(rows: Rows) -> Iterator[int]:
 def _checked(path: pathlib.Path) -> list[dict[str, Any]]:
     """The rows of a table, if every value is one that its column can have."""
     rows = report.read_rows(path)
+    if not rows:
+        raise ValueError(f"{path}: expected rows, got none")
     for number, row in enumerate(rows, 1):
         for column, value in row.items():
-            if (expected := _not_as(column, value)) is not None:
+            has_diverged = row.get("diverged") is True
+            if (expected := _not_as(column, value, has_diverged)) is not None:
                 raise ValueError(
                     f"{path}: expected {expected} as {column} in row {number} below "
                     f"the first, got {str(value)[:40]!r}"
@@ -107,46 +133,42 @@ def _checked(path: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _not_as(column: str, value: Any) -> str | None:
+def _not_as(column: str, value: Any, has_diverged: bool) -> str | None:
     """What a column has to have, if a value is something else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if column == "diverged" and not isinstance(value, bool):
-        return "True or False"
+    is_bool = isinstance(value, bool)
+    is_whole = isinstance(value, int) and not is_bool and 0 <= value <= _MOST
+    if column == "diverged":
+        return None if is_bool else "True or False"
     if column == "level":
         is_size = isinstance(value, str) and _SIZES.fullmatch(value)
-        is_whole = isinstance(value, int) and is_number and 0 < value <= _MOST
-        return None if is_size or is_whole else "a number of latents"
-    if column in ("seed", "num_runs"):
-        return (
-            None
-            if is_number and isinstance(value, int) and value >= 0
-            else ("a whole number")
-        )
-    if column not in _TEXT and isinstance(value, str):
+        return None if is_size or (is_whole and value) else "a number of latents"
+    if column in _TEXT:
+        return None
+    if isinstance(value, str):
         return "a number"
-    if is_number and isinstance(value, int) and not math.isfinite(_as_float(value)):
-        return "a number of floating point"
-    return None
+    if has_diverged or column in _UNBOUNDED:
+        return None
+    if column == "seed" or column.startswith("num_"):
+        return None if is_whole else f"a whole number from 0 to {_MOST}"
+    return None if abs(value) <= _LARGEST else "a finite number"
 
 
-def _as_float(value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _check_runs(rows: Rows, names: str) -> None:
-    """Refuses a run that is there twice: it is one run, whatever it is twice of."""
+def _check_once(rows: Rows, paths: Sequence[pathlib.Path]) -> None:
+    """Refuses a run, or whatever rows are of, that is there twice."""
     known = {*rows[0]} if rows else set()
-    is_of_latents = "latent" in known
-    for columns in (_RUN, _LOOK):
-        if {"level", columns[-1]} <= known and not is_of_latents:
-            columns = [name for name in columns if name in known]
-            for values, some in group(rows, *columns).items():
-                if len(some) > 1:
-                    place = ", ".join(map(" ".join, zip(columns, values, strict=True)))
-                    raise ValueError(
-                        f"{names}: expected one row of each run, got {len(some)} of "
-                        f"{place}"
-                    )
+    keys = [name for name in _KEYS if name in known]
+    if known.isdisjoint(_MEASURED):
+        keys.append("epoch")
+    elif "run" in known:
+        keys.append("truth")
+    keys = [name for name in keys if name in known]
+    for values, some in group(rows, *keys).items():
+        if len(some) > 1:
+            of = ", ".join(map(" ".join, zip(keys, values, strict=True)))
+            raise ValueError(
+                f"{_shown(paths)}: expected each row once, got {len(some)} of {of}"
+            )
+
+
+def _shown(paths: Sequence[pathlib.Path]) -> str:
+    return " and ".join(map(str, paths))

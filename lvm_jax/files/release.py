@@ -16,8 +16,8 @@ def dataset_folder(datasets: pathlib.Path, name: str) -> pathlib.Path:
       ValueError: if there is none of that name.
     """
     folder = datasets / name
-    if folder.parent != datasets or not folder.is_dir():
-        found = [path.name for path in _visible(datasets) if path.is_dir()]
+    found = [path.name for path in _visible(datasets) if path.is_dir()]
+    if name not in found:
         raise ValueError(
             f"expected a data set in {regular.shown(folder)}, got "
             + (f"only {', '.join(found)}" if found else f"no folder {datasets}")

@@ -132,7 +132,8 @@ def read_dataset(root: pathlib.Path, name: str) -> Dataset:
 
     Returns:
       Dataset with samples [N, D] bool and a NoisyOr as truth. Where several sample
-      files are published, the first by name; hidden ones and editors' backups are none.
+      files are published, the first by name; hidden ones, editors' backups and
+      read-mes are none. Warns of one that has fewer samples than its name says.
 
     Raises:
       OSError: if a file or folder cannot be read.

@@ -93,16 +93,29 @@ def known_limits(
     return {**known, **(limits or {})}
 
 
+class MissingColumnError(ValueError):
+    """Rows have no such column.
+
+    Attributes:
+      column: its name.
+    """
+
+    def __init__(self, column: str, rows: Sequence[Row]):
+        """That these rows, one at least, do not have it."""
+        self.column = column
+        super().__init__(f"expected a column {column}, got {', '.join(rows[0])}")
+
+
 def counted(rows: Sequence[Row], name: str) -> list[tuple[Row, float]]:
     """Rows with their values of a column, of which a diverged run has no measure.
 
     It has zero of a count, and is false where a column is true or false.
 
     Raises:
-      ValueError: if the rows have no such column.
+      MissingColumnError: if the rows have no such column.
     """
     if any(name not in row for row in rows):
-        raise ValueError(f"expected a column {name}, got {', '.join(rows[0])}")
+        raise MissingColumnError(name, rows)
     if is_count(name) or is_share(rows, name):
         return [(row, 0 if row["diverged"] else row[name]) for row in rows]
     return [(row, row[name]) for row in rows if not row["diverged"]]
@@ -112,7 +125,7 @@ def values_of(rows: Sequence[Row], name: str) -> list[float]:
     """The values of `counted`.
 
     Raises:
-      ValueError: if the rows have no such column.
+      MissingColumnError: if the rows have no such column.
     """
     return [value for _, value in counted(rows, name)]
 
