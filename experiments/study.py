@@ -41,7 +41,7 @@ from experiments.cli.claims import HERE
 from experiments.cli.tables import Tables, existing
 from experiments.cli.verdicts import Block, Table, Verdict, show
 from experiments.study_claims import CAPTIONS, OURS, PARTS, STUDY, Claim
-from lvm_jax.files import atomic
+from lvm_jax.files import atomic, regular
 
 _MARKS = {"holds": "●", "fails": "▲", "undecided": "◆", "measured": "■", "none": "○"}
 _WORDS = {"none": "no results yet"}
@@ -110,9 +110,9 @@ def _in_short(verdict: Verdict) -> str:
     num = len(verdict.says)
     texts = []
     for says, of in groups.items():
-        is_short = len(groups) > 1 and len(of) <= _MOST_NAMES
+        is_short = num == 1 or (len(groups) > 1 and len(of) <= _MOST_NAMES)
         where = ", ".join(of) if is_short else f"{len(of)} of {num}"
-        texts.append(says if num == 1 else f"{says} ({where})")
+        texts.append(f"{says} ({where})" if where else says)
     return f"{verdict.claim}: {', '.join(texts)}"
 
 
@@ -250,6 +250,9 @@ def _run() -> pathlib.Path:
 
 def main() -> None:
     """Prints all claims with their verdicts, and writes the page."""
+    page_at = pathlib.Path(flags.FLAGS.report or "")
+    if flags.FLAGS.report and page_at.exists():
+        regular.check(page_at)
     folder = _run()
     decided = {
         "The study's claims": [decide(claim, folder) for claim in STUDY],
@@ -259,11 +262,10 @@ def main() -> None:
     lines = [[of.claim.statement, of.word, of.says] for of in every]
     show([Table(["claim", "verdict", "of what"], lines)])
     if flags.FLAGS.report:
-        path = pathlib.Path(flags.FLAGS.report)
         text = page(decided, folder).encode()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace(path, lambda file: file.write(text))
-        print(f"page: {path}")
+        page_at.parent.mkdir(parents=True, exist_ok=True)
+        atomic.replace(page_at, lambda file: file.write(text))
+        print(f"page: {page_at}")
 
 
 def _define_flags() -> None:
