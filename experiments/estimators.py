@@ -93,7 +93,25 @@ def relative_variance(
       num_draws: of the gradient, each of a batch of its own; an even number.
     """
 
-    @jax.jit
+    gradients = _gradients(learner, state, live, train, batch_size, num_draws)
+    # The squared length of one mean would be too large by its own variance.
+    halves = gradients.reshape(2, -1, *gradients.shape[1:]).mean(1)
+    squared = float((halves[0] * halves[1]).sum())
+    variance = float(gradients.var(0, ddof=1).sum())
+    return variance / squared if squared > 0 else math.inf
+
+
+@functools.partial(jax.jit, static_argnames=("learner", "batch_size", "num_draws"))
+def _gradients(
+    learner: Learner,
+    state: Any,
+    live: chex.Array,
+    train: chex.Array,
+    batch_size: int,
+    num_draws: int,
+) -> chex.Array:
+    """Gradients of the weights, [num_draws, K, D], as `relative_variance` has them."""
+
     def gradient(key):
         batch_key, key = jax.random.split(key)
         place = jax.random.randint(batch_key, (batch_size,), 0, len(train))
@@ -102,9 +120,4 @@ def relative_variance(
         old, new = (of.optimizers.q[0].mu.weight for of in (state, new))
         return (new - 0.9 * old) / 0.1
 
-    gradients = jax.lax.map(gradient, jax.random.split(lvm_jax.key(1), num_draws))
-    # The squared length of one mean would be too large by its own variance.
-    halves = gradients.reshape(2, -1, *gradients.shape[1:]).mean(1)
-    squared = float((halves[0] * halves[1]).sum())
-    variance = float(gradients.var(0, ddof=1).sum())
-    return variance / squared if squared > 0 else math.inf
+    return jax.lax.map(gradient, jax.random.split(lvm_jax.key(1), num_draws))

@@ -21,7 +21,7 @@ import lvm_jax
 from experiments import cli
 from experiments.cli import made
 from experiments.estimators import ESTIMATORS, Rate, of_estimator, relative_variance
-from lvm_jax import noisy_or, numerics
+from lvm_jax import noisy_or
 from lvm_jax.files import table
 from lvm_jax.sweep.run import Run
 from lvm_jax.training import ownership
@@ -36,6 +36,12 @@ _NUM_SAMPLES = 10_000
 _DATASET = flags.DEFINE_enum("dataset", "IMG", noisy_or.NAMES, "What is drawn anew.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory that the table is written into.", required=True
+)
+_NUM_DRAWS = flags.DEFINE_integer(
+    "num_draws",
+    2000,
+    "Of each gradient, an even number, each of a batch of its own.",
+    lower_bound=2,
 )
 
 
@@ -52,15 +58,16 @@ def _runs(task: Task, rate: float) -> Iterator[tuple[int, Run]]:
         yield moment, own
 
 
-@numerics.settings()
 def _rows(task: Task) -> Iterator[dict[str, Any]]:
     """A row for each moment, run and estimator."""
-    nvil = ESTIMATORS["nvil"]
-    estimators = [*ESTIMATORS.items(), *((name, nvil) for name in _BATCH_SIZES)]
+    learners = {
+        name: make(task.truth.noise_logits.size, Rate())
+        for name, make in ESTIMATORS.items()
+    }
+    learners |= dict.fromkeys(_BATCH_SIZES, learners["nvil"])
     for moment, runs in _runs(task, 0.04 if task.name == "IMG" else 0.1):
-        for seed, (name, make) in itertools.product(_SEEDS, estimators):
+        for seed, (name, learner) in itertools.product(_SEEDS, learners.items()):
             run = jax.tree.map(lambda leaf, at=seed: leaf[at], runs)
-            learner = make(task.truth.noise_logits.size, Rate())
             state = of_estimator(run.state, learner, run.live, task.train)
             size = _BATCH_SIZES.get(name, 20)
             yield {
@@ -69,7 +76,7 @@ def _rows(task: Task) -> Iterator[dict[str, Any]]:
                 "seed": seed,
                 "estimator": name,
                 "relative_variance": relative_variance(
-                    learner, state, run.live, task.train, size
+                    learner, state, run.live, task.train, size, _NUM_DRAWS.value
                 ),
             }
 
@@ -77,10 +84,13 @@ def _rows(task: Task) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Measures, and writes the table."""
     name, path = _DATASET.value, pathlib.Path(_WORKDIR.value)
-    about = {"variances": name}
+    if _NUM_DRAWS.value % 2:
+        raise ValueError(f"expected an even --num_draws, got {_NUM_DRAWS.value}")
+    about = {"variances": name, "num_draws": _NUM_DRAWS.value}
     with ownership.opened(path, about):
         layout.mark(path, about)
-        task = noisy_or.task(noisy_or.make(name, lvm_jax.key(0), _NUM_SAMPLES))
+        dataset = noisy_or.make(name, lvm_jax.key(0), _NUM_SAMPLES)
+        task = noisy_or.task(dataset, ESTIMATORS["nvil"])
         table.write_rows(path / "variances.csv", list(_rows(task)))
         now = made.here(jax.devices()[:1])
         layout.write_json(path / layout.FLAGS, {"made": now})

@@ -1,16 +1,19 @@
 """How much estimates of a gradient vary, as it is measured."""
 
-import types
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sweep_process import run
 
 import lvm_jax
+from experiments.cli.tables import Tables
 from experiments.estimators import ESTIMATORS, Rate, of_estimator, relative_variance
 from lvm_jax import noisy_or
+from lvm_jax.noisy_or import variational
 from lvm_jax.noisy_or.recognition import Recognition
 from lvm_jax.types import Learner
 
@@ -20,8 +23,7 @@ def _learner(mean, deviation):
     adam = optax.scale_by_adam()
 
     def of(adam_state):
-        optimizers = types.SimpleNamespace(q=(adam_state,))
-        return types.SimpleNamespace(optimizers=optimizers)
+        return variational.State(None, variational.Optimizers(None, (adam_state,)))
 
     def step(key, state, live, batch):
         gradient = mean + deviation * jax.random.normal(key, (3,))
@@ -63,3 +65,17 @@ def test_an_estimator_goes_on_with_the_parameters_of_nvil(name):
     expected = jax.eval_shape(other.init, lvm_jax.key(1), live, task.train)
     assert jax.tree.structure(own) == jax.tree.structure(expected)
     assert own.params is state.params and own.optimizers is state.optimizers
+
+
+@pytest.mark.slow  # Compiles every estimator.
+def test_variances_are_measured_into_a_workdir_of_their_own(tmp_path):
+    flags = (f"--workdir={tmp_path / 'run'}", "--num_draws=4")
+    assert run("gradient_variances", *flags).returncode == 0
+    rows = Tables(tmp_path / "run").rows("variances")
+    assert len(rows) == 3 * 4 * (len(ESTIMATORS) + 1)
+    assert all(row["relative_variance"] > 0 for row in rows)
+    assert "made" in json.loads((tmp_path / "run" / "flags.json").read_text())
+    refused = run("gradient_variances", *flags, "--dataset=UNIF")
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "IMG" in line and "UNIF" in line
