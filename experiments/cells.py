@@ -208,7 +208,7 @@ def _dynamics(budget: Budget) -> Iterator[Cell]:
                 {"dataset": name},
                 {"variances.csv": of},
                 runs=4,
-                measured=16_000,
+                measured=3_000,
             )
 
 

@@ -5,7 +5,7 @@ r"""How much estimates of the recognition network's gradient vary.
 
 At parameters that NVIL has reached with 16 latents after 1, 10 and 100 epochs: the
 variance of each estimate over batches and draws, by the squared length of its mean.
-Writes variances.csv, a row for each moment, run and estimator. Four minutes. The rule
+Writes variances.csv, a row for each moment, run and estimator. One minute. The rule
 that it is read by is in experiments/dynamics.md.
 """
 
