@@ -92,7 +92,6 @@ def relative_variance(
       batch_size: B.
       num_draws: of the gradient, each of a batch of its own; an even number.
     """
-
     gradients = _gradients(learner, state, live, train, batch_size, num_draws)
     # The squared length of one mean would be too large by its own variance.
     halves = gradients.reshape(2, -1, *gradients.shape[1:]).mean(1)

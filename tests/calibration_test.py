@@ -28,6 +28,7 @@ def _latents(truth, chosen=slice(None)):
     }
 
 
+@pytest.mark.slow  # Refits a network.
 def test_a_refit_explains_samples_as_well_as_their_truth(networks):
     """From latents that are off: priors by half, failures towards one."""
     truth = networks.truth

@@ -66,6 +66,7 @@ def test_bad_recurring_is_one_line_and_leaves_nothing(tmp_path, args, message):
     check_refused("recurring", tmp_path / "run", args, message)
 
 
+@pytest.mark.slow  # Compiles two sweeps.
 def test_rates_of_the_study_are_asked_for(tmp_path):
     flags = ("--dataset=CON8", "--num_samples=300", "--levels=8,16", "--dry_run")
     planned = [

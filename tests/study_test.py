@@ -338,8 +338,8 @@ def test_jobs_share_the_cores_and_wait_for_what_they_read(tmp_path, monkeypatch)
     monkeypatch.setattr(study_runs._Processes, "run", end)
     some = {"dataset": "IMG"}
     asked = [
-        Cell("dynamics", name, "dynamics", flags, {"kept.csv": name})
-        for name, flags in (("early", some), ("late", some), ("course", {}))
+        Cell("dynamics", name, "dynamics", some, {"kept.csv": name}, runs)
+        for name, runs in (("early", 1), ("late", 1), ("course", 0))
     ]
     assert study_runs.run(asked, tmp_path, jobs=2) == []
     assert [name for _, name, _ in events][-2:] == ["course"] * 2
