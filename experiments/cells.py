@@ -139,8 +139,10 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
         if epochs:
             flags["epochs"] = str(max(round(epochs * budget.share), 2))
         if budget.num_samples:
-            # A batch has to fit, and an epoch of EM is one.
-            flags["num_samples"] = "2000" if "batch_size" in flags else "1000"
+            # A batch has to fit, and other learners take longer.
+            sizes = {"batch_size": "2000", "learner": "500"}
+            known = [size for name, size in sizes.items() if name in flags]
+            flags["num_samples"] = known[0] if known else f"{budget.num_samples}"
         elif dataset in _PUBLISHED and data_dir and kind != "truths":
             flags["data_dir"] = data_dir
         name = f"{dataset}_{kind}"
@@ -279,9 +281,9 @@ def _neural_pcfg(budget: Budget) -> Iterator[Cell]:
         flags["num_seeds"] = str(min(num_seeds, budget.num_seeds))
         flags["epochs"] = str(max(round(int(flags["epochs"]) * budget.share), 2))
         if budget.num_samples:
-            # As many are held out, and a program for long sentences compiles for long.
-            flags |= {"num_samples": str(2 * budget.num_samples), "max_words": "6"}
-            flags |= {"num_buckets": "1"}
+            # A step takes longer than elsewhere, and one for long sentences to compile.
+            flags |= {"num_samples": str(budget.num_samples // 4), "held_out": "100"}
+            flags |= {"num_test": "100", "max_words": "6", "num_buckets": "1"}
         name = f"{truth}_{kind}"
         return Cell("neural_pcfg", name, "neural_pcfg", flags, {"kept.csv": name})
 
@@ -289,10 +291,10 @@ def _neural_pcfg(budget: Budget) -> Iterator[Cell]:
         levels = "10,20,30" if name == "E" else "10,20"
         yield cell(name, "main", 10, levels=levels)
     yield cell("R0", "larger", 10, levels="30")
-    if budget.is_one:
-        return
-    yield cell("R0", "largest", 4, levels="60")
-    yield cell("R0", "faithful", 10, levels="10,20", mode="faithful", epochs="10")
+    levels = budget.levels("10,20", "10")
+    yield cell("R0", "faithful", 10, levels=levels, mode="faithful", epochs="10")
+    if not budget.is_one:
+        yield cell("R0", "largest", 4, levels="60")
 
 
 def cells(budget: Budget, data_dir: str | None = None) -> list[Cell]:
