@@ -168,6 +168,7 @@ def calibrated(networks):
     return found, calls, truths
 
 
+@pytest.mark.slow  # Refits two networks.
 def test_data_are_redrawn_from_what_recurs_and_learned_without_the_truth(calibrated):
     _, calls, truths = calibrated
     assert [len(truth.prior_logits) for truth in truths] == [4, 4]
@@ -179,6 +180,7 @@ def test_data_are_redrawn_from_what_recurs_and_learned_without_the_truth(calibra
     assert (calls[0][0].train != calls[1][0].train).any()
 
 
+@pytest.mark.slow  # Of the same.
 def test_what_recurs_is_true_if_it_matches_a_truth(calibrated):
     found, _, _ = calibrated
     assert found.num_truths.tolist() == [4, 4]

@@ -427,6 +427,7 @@ def test_branching_trees_share_only_the_whole_sentence():
 _recover = jax.jit(recovery.recover)
 
 
+@pytest.mark.slow  # Compiles for long.
 def test_a_grammar_recovers_itself_whatever_the_order_of_its_symbols(sharp):
     sentences = pcfg.sample(jax.random.key(0), sharp, 64, max_words=3)
     sharp = jax.tree.map(np.asarray, sharp)

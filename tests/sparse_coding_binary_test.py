@@ -67,6 +67,7 @@ def test_bad_sparse_coding_is_one_line_and_leaves_nothing(tmp_path, args, messag
     check_refused("sparse_coding", tmp_path / "run", args, message)
 
 
+@pytest.mark.slow  # Trains a sweep.
 def test_a_threshold_of_zero_is_a_threshold(tmp_path):
     flags = ["--levels=2", "--num_samples=60", "--threshold=0", "--dry_run"]
     done = run("sparse_coding", "--workdir", tmp_path / "run", *flags)
