@@ -140,9 +140,8 @@ def _noisy_or(budget: Budget, data_dir: str | None) -> Iterator[Cell]:
             flags["epochs"] = str(max(round(epochs * budget.share), 2))
         if budget.num_samples:
             # A batch has to fit, and other learners take longer.
-            sizes = {"batch_size": "2000", "learner": "500"}
-            known = [size for name, size in sizes.items() if name in flags]
-            flags["num_samples"] = known[0] if known else f"{budget.num_samples}"
+            share = 2 if "batch_size" in flags else 0.5 if "learner" in flags else 1
+            flags["num_samples"] = f"{share * budget.num_samples:.0f}"
         elif dataset in _PUBLISHED and data_dir and kind != "truths":
             flags["data_dir"] = data_dir
         name = f"{dataset}_{kind}"

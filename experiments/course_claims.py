@@ -1,13 +1,14 @@
 """The course of learning: what its tables say, sections 1 to 3a and 5."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.cli.levels import Rows, Truths, levels_of
+from experiments.cli.levels import Truths, levels_of
+from experiments.cli.tables import Rows
 from experiments.cli.verdicts import (
     Block,
     Table,
@@ -117,9 +118,7 @@ def settled(rows: Rows, contentions: Rows) -> Iterator[Block]:
             cells.append(f"{ended} of {begun}")
             for won, of in (("nearer_left", "ended"), ("first_left", "known_first")):
                 shares_of_runs = [row[won] / row[of] for row in some if row[of]]
-                share = report.mean_interval(shares_of_runs, (0, 1))
-                text = f"{share.format(2)}, {len(shares_of_runs)} runs"
-                cells.append(text if shares_of_runs else "-")
+                cells.append(_mean_share(shares_of_runs))
         lines.append(cells)
     yield Table(
         ["latents", *(f"settled by {n}, %" for n in (1, 3, 10, 30, 100))]
@@ -130,6 +129,13 @@ def settled(rows: Rows, contentions: Rows) -> Iterator[Block]:
         ],
         lines,
     )
+
+
+def _mean_share(shares: Sequence[float]) -> str:
+    """Over runs, and of how many."""
+    if not shares:
+        return "-"
+    return f"{report.mean_interval(shares, (0, 1)).format(2)}, {len(shares)} runs"
 
 
 def contenders(rows: Rows) -> Iterator[Block]:
@@ -149,7 +155,7 @@ def contenders(rows: Rows) -> Iterator[Block]:
 
 def _over_epochs(axes: Axes) -> None:
     """A logarithmic axis from the first records of an epoch to the last epoch."""
-    axes.set(xscale="log", xlabel="epochs", xlim=(0.02, 250))
+    axes.set(xscale="log", xlim=(0.02, 250))
     axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     axes.minorticks_off()
 
@@ -184,7 +190,7 @@ def plot_states(rows: Rows, limit: float) -> Figure:
                 epochs, low, high, means > 0, color=_COLORS[state], alpha=0.25, lw=0
             )
         _over_epochs(axes)
-        axes.set(title=f"{level} latents", xlabel=None, ylim=(0, 16.3))
+        axes.set(title=f"{level} latents", ylim=(0, 16.3))
     panels[0].set_ylabel("latents in use")
     label = "epochs; means and 95% intervals over runs, the other latents are empty"
     figure.supxlabel(label, fontsize=9)
@@ -223,6 +229,7 @@ def plot_settled(settled: Rows, agreement: Rows) -> Figure:
             )
     for axes in (left, middle, right):
         _over_epochs(axes)
+        axes.set_xlabel("epochs")
     left.set(ylabel="share of truths settled for good", ylim=(0, 1))
     middle.set(ylabel="assignments as at the end, of 8", ylim=(0, 8.8))
     middle.set_title("end: epoch 10 (dotted), 50, 200 (solid)", fontsize=8)

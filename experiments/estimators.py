@@ -76,7 +76,7 @@ def relative_variance(
     live: chex.Array,
     train: chex.Array,
     batch_size: int,
-    num_draws: int = 2000,
+    num_draws: int,
 ) -> float:
     """How much the gradient of a recognition network's weights varies.
 

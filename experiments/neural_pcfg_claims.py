@@ -16,14 +16,13 @@ from matplotlib.figure import Figure
 from experiments.cli.claims import Claims, decide
 from experiments.cli.levels import (
     Column,
-    Rows,
     Rule,
     Truths,
     joined,
     larger,
     levels_of,
 )
-from experiments.cli.tables import Tables
+from experiments.cli.tables import Rows, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, above, at
 from lvm_jax.report import style
 

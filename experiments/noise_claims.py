@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.cli.levels import FULL, Rows, Truths, renamed
-from experiments.cli.tables import Tables
+from experiments.cli.levels import FULL, Truths, renamed
+from experiments.cli.tables import Rows, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, at, direction
 from experiments.noisy_or_claims import LOG_LIKELIHOOD
 from lvm_jax import report

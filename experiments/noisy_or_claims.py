@@ -17,7 +17,6 @@ from experiments.cli.claims import Claims, decide
 from experiments.cli.levels import (
     FULL,
     Column,
-    Rows,
     Rule,
     Truths,
     joined,
@@ -26,7 +25,7 @@ from experiments.cli.levels import (
     mean_objective,
     num_runs,
 )
-from experiments.cli.tables import Tables
+from experiments.cli.tables import Rows, Tables
 from experiments.cli.verdicts import (
     Block,
     Table,

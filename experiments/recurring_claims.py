@@ -16,8 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.claims import Claims, decide
-from experiments.cli.levels import Rows
-from experiments.cli.tables import Tables
+from experiments.cli.tables import Rows, Tables
 from experiments.cli.verdicts import (
     UNKNOWN,
     Block,

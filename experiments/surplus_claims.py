@@ -7,13 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.cli.levels import (
-    Rows,
     Truths,
     mean_objective,
     renamed,
     undecided_of,
 )
-from experiments.cli.tables import Tables
+from experiments.cli.tables import Rows, Tables
 from experiments.cli.verdicts import Block, Table, Verdict, alike, at, final
 from lvm_jax import report
 from lvm_jax.report import Comparison, Interval, style

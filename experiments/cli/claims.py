@@ -40,9 +40,7 @@ def blocks(section: Callable[[Tables], Iterator[Block]], tables: Tables) -> list
     try:
         return list(section(tables))
     except (KeyError, MissingColumnError) as error:
-        column = _column(error)
-        if not (where := tables.without(column)):
-            raise
+        column, where = _lacking(error, tables)
         names = f"{', '.join(where)} in {tables.folder.name}/"
         return [f"Not there: a column {column!r} of {names}."]
 
@@ -52,16 +50,20 @@ def figures(claims: Claims, tables: Tables) -> dict[str, Figure]:
     try:
         return dict(claims.draw(tables))
     except (KeyError, MissingColumnError) as error:
-        if not tables.without(_column(error)):
-            raise
+        _lacking(error, tables)
         return {}
 
 
-def _column(error: KeyError | MissingColumnError) -> str:
-    """That is not there."""
-    if isinstance(error, MissingColumnError):
-        return error.column
-    return str(error.args[0])
+def _lacking(
+    error: KeyError | MissingColumnError, tables: Tables
+) -> tuple[str, list[str]]:
+    """The column that is not there and the tables without it; if none is, it raises."""
+    is_known = isinstance(error, MissingColumnError)
+    column = error.column if is_known else str(error.args[0])
+    where = tables.without(column)
+    if not where:
+        raise error
+    return column, where
 
 
 def decide(claims: Claims) -> None:

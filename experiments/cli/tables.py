@@ -123,8 +123,8 @@ def _checked(path: pathlib.Path) -> list[dict[str, Any]]:
     if not rows:
         raise ValueError(f"{path}: expected rows, got none")
     for number, row in enumerate(rows, 1):
+        has_diverged = row.get("diverged") is True
         for column, value in row.items():
-            has_diverged = row.get("diverged") is True
             if (expected := _not_as(column, value, has_diverged)) is not None:
                 raise ValueError(
                     f"{path}: expected {expected} as {column} in row {number} below "
@@ -156,11 +156,11 @@ def _not_as(column: str, value: Any, has_diverged: bool) -> str | None:
 def _check_once(rows: Rows, paths: Sequence[pathlib.Path]) -> None:
     """Refuses a run, or whatever rows are of, that is there twice."""
     known = {*rows[0]} if rows else set()
-    keys = [name for name in _KEYS if name in known]
+    keys = _KEYS
     if known.isdisjoint(_MEASURED):
-        keys.append("epoch")
+        keys += ("epoch",)
     elif "run" in known:
-        keys.append("truth")
+        keys += ("truth",)
     keys = [name for name in keys if name in known]
     for values, some in group(rows, *keys).items():
         if len(some) > 1:
